@@ -1,0 +1,525 @@
+"""One WebSocket connection: the protocol engine on a transport, and its bounds.
+
+Reading and writing have a lock each, so that one greenlet or thread may receive
+while others send. The engine is used by both sides and has a lock of its own, held
+for an instant only.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import dataclasses
+import logging
+import socket
+import time
+import typing as t
+
+from websockets.protocol import OPEN
+
+from . import frames, keeper
+from .exceptions import ConnectionClosed
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from websockets.frames import Frame
+    from websockets.server import ServerProtocol
+
+    from .transport import Transport
+
+Message: t.TypeAlias = "str | bytes"
+
+#: How long the client may take to answer a Close frame, in seconds.
+CLOSE_TIMEOUT = 5.0
+
+#: How long bytes that come after the end are still read, in seconds. Closing a
+#: socket with unread bytes resets it, and the client may lose the Close frame.
+LINGER = 1.0
+
+#: How much a single read asks the kernel for, in bytes.
+READ_SIZE = 65536
+
+#: How much is read ahead of a handler that doesn't receive: in bytes, and messages.
+MAX_READ_AHEAD = 1024 * 1024
+MAX_MESSAGES_AHEAD = 1000
+
+#: The engine's own words are of interest only to those who ask for them.
+engine_logger = logging.getLogger("flask_sockets.engine")
+engine_logger.setLevel(logging.WARNING)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the app's configuration says about its WebSockets."""
+
+    #: In bytes, of one message, after decompression. ``None`` sets no limit.
+    max_message_size: int | None
+    #: In seconds. ``None`` sends no pings.
+    ping_interval: float | None
+    #: In seconds. ``None`` waits forever.
+    ping_timeout: float | None
+
+
+@dataclasses.dataclass
+class Traffic:
+    """What went one way: whole messages, and the bytes of their payloads."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
+class Connection:
+    """A connection after the handshake."""
+
+    def __init__(
+        self, transport: Transport, engine: ServerProtocol, options: Options
+    ) -> None:
+        self.transport = transport
+        self.engine = engine
+        self.options = options
+
+        #: Messages that nobody has received yet.
+        self.messages: collections.deque[Message] = collections.deque()
+        self.received = Traffic()
+        self.sent = Traffic()
+
+        #: Whether a Close frame was sent or received, or the connection was lost.
+        self.is_closed = False
+        #: The code and reason of the side that closed first.
+        self.close_code: int | None = None
+        self.close_reason = ""
+        #: ``"client"`` or ``"server"``, once it is closed.
+        self.closed_by: str | None = None
+        self._close_deadline = 0.0
+
+        # The read lock is held by whoever reads from the socket: the greenlet or
+        # thread that receives or, for an instant, the keeper.
+        self._read_lock = transport.new_lock()
+        self._buffer = bytearray()
+        self._fragments: list[t.Any] | None = None
+        self._fragments_size = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._is_at_end = False  # Nothing more can be read.
+        self._was_heard = False
+
+        # The write lock is held by whoever writes to the socket.
+        self._write_lock = transport.new_lock()
+        self._engine_lock = transport.new_lock()
+        self._unsent = memoryview(b"")  # What is left of something begun.
+        self._control: dict[int, bytes] = {}  # Frames that are due, by opcode.
+        self._is_close_begun = False  # The Close frame is in the stream.
+        self._is_output_ended = False
+
+        self._next_ping: float | None = None
+        self._pong_deadline: float | None = None
+
+    def begin(self, handshake: bytes) -> None:
+        """Take the socket and send the handshake.
+
+        :param handshake: the whole response, empty if the server has sent it.
+        """
+        self.transport.open()
+        self._unsent = memoryview(handshake)
+        if self.options.ping_interval is not None:
+            self._next_ping = time.monotonic() + self.options.ping_interval
+        keeper.keep(self)
+        self._flush()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no message can come any more."""
+        return self._is_at_end or self.engine.eof_sent
+
+    def _set_closed(self, code: int, reason: str, by: str) -> None:
+        """Remember why the connection was closed. Whoever closes first says it."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.close_code = code
+            self.close_reason = reason
+            self.closed_by = by
+            self._close_deadline = time.monotonic() + CLOSE_TIMEOUT
+
+    def _closed_error(self) -> ConnectionClosed:
+        return ConnectionClosed(self.close_code or 1006, self.close_reason)
+
+    def _lose(self) -> None:
+        """The connection is gone, or has to go: nothing can be read or written."""
+        self._set_closed(1006, "", "client")
+        self._is_at_end = True
+        self.transport.shutdown()
+
+    def _use_engine(self, action: Callable[[], None]) -> None:
+        """Let the engine do something, and take up what it wants to send."""
+        self._engine_lock.acquire()
+        try:
+            action()
+            for data in self.engine.data_to_send():
+                if data:
+                    # A newer pong takes the place of one that isn't out yet (RFC
+                    # 6455 section 5.5.3), so a client that sends pings but reads
+                    # nothing makes us hold one of them at most.
+                    self._control[data[0] & 0x0F] = data
+            received, sent = self.engine.close_rcvd, self.engine.close_sent
+            if received is not None:
+                self._set_closed(int(received.code), received.reason, "client")
+            elif sent is not None:
+                self._set_closed(int(sent.code), sent.reason, "server")
+        finally:
+            self._engine_lock.release()
+
+    # Reading
+
+    def read(self, deadline: float | None) -> None:
+        """Wait for bytes, and take in what they say.
+
+        :param deadline: in the terms of :func:`time.monotonic`.
+        :raises TimeoutError: at the deadline.
+        """
+        _acquire(self._read_lock, deadline)
+        try:
+            while not self._read_now():
+                _wait(self.transport.wait_readable, deadline)
+        finally:
+            self._read_lock.release()
+        self._flush()
+
+    def _read_now(self) -> bool:
+        """Take in what is there, without waiting, and say if there was anything."""
+        if self._is_at_end:
+            return True
+        try:
+            data = self.transport.receive(READ_SIZE)
+        except OSError:
+            data = b""
+        if data is None:
+            return False
+        if not data:
+            self._lose()
+        elif not self.engine.eof_sent:
+            self._was_heard = True
+            self._buffer += data
+            self._parse()
+        return True
+
+    def _parse(self) -> None:
+        """Take the whole frames from the buffer."""
+        buffer = self._buffer
+        limit = self.options.max_message_size
+        start = 0
+        while (header := frames.read_header(buffer, start)) is not None:
+            end = start + header.size + header.payload_length
+            if not header.masked or (
+                limit is not None and header.payload_length > limit
+            ):
+                # The engine refuses such a frame without seeing its payload.
+                self._feed_engine(bytes(buffer[start : start + header.size]))
+            elif (
+                header.opcode >= frames.CLOSE
+                and header.payload_length > frames.MAX_CONTROL_PAYLOAD
+            ):
+                # The engine would want the payload first.
+                self._fail(1002, "control frame too long")
+            elif end > len(buffer):
+                break
+            elif self._fragments is None and header.first_byte in frames.WHOLE:
+                self._take_message(
+                    header.opcode, frames.read_payload(buffer, start, header)
+                )
+            else:
+                self._feed_engine(bytes(buffer[start:end]))
+            if self.engine.eof_sent:
+                buffer.clear()
+                return
+            start = end
+        del buffer[:start]
+
+    def _fail(self, code: int, reason: str) -> None:
+        self._use_engine(lambda: self.engine.fail(code, reason))
+
+    def _feed_engine(self, frame: bytes) -> None:
+        """Give the engine one frame, and do what it makes of it."""
+        if frame[0] & 0x0F == frames.CLOSE:
+            # A Close may come between the fragments of a message (RFC 6455 section
+            # 5.4), which the engine takes for an error.
+            self.engine.current_size = None
+        self._use_engine(lambda: self.engine.receive_data(frame))
+        for event in self.engine.events_received():
+            self._take_frame(t.cast("Frame", event))
+
+    def _take_frame(self, frame: Frame) -> None:
+        """Put the frames of a message together."""
+        if frame.opcode in (frames.TEXT, frames.BINARY):
+            if frame.fin:
+                self._take_message(int(frame.opcode), bytes(frame.data))
+                return
+            self._fragments = []
+            self._fragments_size = 0
+            if frame.opcode == frames.TEXT:
+                self._decoder = codecs.getincrementaldecoder("utf-8")()
+        elif frame.opcode != frames.CONTINUATION:
+            return
+        assert self._fragments is not None  # The engine has seen to that.
+        self._fragments_size += len(frame.data)
+        if self._decoder is None:
+            self._fragments.append(bytes(frame.data))
+        else:
+            try:
+                text = self._decoder.decode(bytes(frame.data), frame.fin)
+            except UnicodeDecodeError as error:
+                self._fail(1007, error.reason)
+                return
+            self._fragments.append(text)
+        if frame.fin:
+            empty: t.Any = b"" if self._decoder is None else ""
+            self._deliver(empty.join(self._fragments), self._fragments_size)
+            self._fragments = self._decoder = None
+
+    def _take_message(self, opcode: int, payload: bytes) -> None:
+        if opcode == frames.BINARY:
+            self._deliver(payload, len(payload))
+            return
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError as error:
+            self._fail(1007, f"{error.reason} at position {error.start}")
+        else:
+            self._deliver(text, len(payload))
+
+    def _deliver(self, message: Message, size: int) -> None:
+        self.received.messages += 1
+        self.received.bytes += size
+        self.messages.append(message)
+
+    # Writing
+
+    def write(self, opcode: int, payload: bytes, deadline: float | None) -> None:
+        """Send a whole message, and wait until the kernel has taken it.
+
+        :param opcode: of a text or binary frame.
+        :raises TimeoutError: at the deadline.
+        :raises ConnectionClosed: if the connection is closed, or lost meanwhile.
+        """
+        _acquire(self._write_lock, deadline)
+        try:
+            self._write_unsent(deadline)
+            if self.is_closed:
+                raise self._closed_error()
+            self._unsent = frame = self._encode(opcode, payload)
+            try:
+                self._write_unsent(deadline)
+            except BaseException:
+                # A timeout, or the greenlet was killed. What hasn't begun can be
+                # taken back, but nothing can follow half a frame, and the other
+                # side's decompressor can't miss a message.
+                if len(self._unsent) == len(frame) and not self.engine.extensions:
+                    self._unsent = memoryview(b"")
+                else:
+                    self._lose()
+                raise
+            self.sent.messages += 1
+            self.sent.bytes += len(payload)
+        finally:
+            self._write_lock.release()
+            self._flush()
+
+    def _encode(self, opcode: int, payload: bytes) -> memoryview:
+        if not self.engine.extensions:
+            return memoryview(frames.encode(opcode, payload))
+        self._engine_lock.acquire()
+        try:
+            if self.engine.state is not OPEN:
+                raise self._closed_error()
+            if opcode == frames.TEXT:
+                self.engine.send_text(payload)
+            else:
+                self.engine.send_binary(payload)
+            return memoryview(b"".join(self.engine.data_to_send()))
+        finally:
+            self._engine_lock.release()
+
+    def _write_unsent(self, deadline: float | None) -> None:
+        while not self._write_unsent_now():
+            _wait(self.transport.wait_writable, deadline)
+
+    def _write_unsent_now(self) -> bool:
+        """Give the kernel what it takes now, and say if all of it is out."""
+        while self._unsent:
+            if self._is_at_end:
+                raise self._closed_error()
+            try:
+                size = self.transport.send(self._unsent)
+            except OSError:
+                self._lose()
+                raise self._closed_error() from None
+            if not size:
+                return False
+            self._unsent = self._unsent[size:]
+        return True
+
+    def send_control(self, action: Callable[[], None]) -> None:
+        """Send a control frame, as soon as that is possible without waiting.
+
+        :param action: makes the engine send it.
+        :raises ConnectionClosed: if the connection is closed.
+        """
+
+        def act_if_open() -> None:
+            if self.is_closed or self.engine.state is not OPEN:
+                raise self._closed_error()
+            action()
+
+        self._use_engine(act_if_open)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what is due, as far as that is possible without waiting.
+
+        Whoever holds the write lock calls this after they have released it. What the
+        kernel doesn't take now is left to the keeper.
+        """
+        while self._is_output_due() and self._write_lock.acquire(False):
+            try:
+                is_all_out = self._flush_now()
+            except ConnectionClosed:
+                self._unsent = memoryview(b"")
+                self._control.clear()
+                self._is_output_ended = True
+                return
+            finally:
+                self._write_lock.release()
+            if not is_all_out:
+                return
+
+    def _is_output_due(self) -> bool:
+        return bool(
+            self._unsent
+            or self._control
+            or (self.engine.eof_sent and not self._is_output_ended)
+        )
+
+    def _flush_now(self) -> bool:
+        while self._write_unsent_now():
+            if self._is_close_begun:
+                # The Close frame is out: nothing may follow it.
+                self._control.clear()
+                if self.engine.eof_sent:
+                    self._end_output()
+            if not self._control:
+                return True
+            for opcode in (frames.PONG, frames.PING, frames.CLOSE):
+                data = self._control.pop(opcode, None)
+                if data is not None:
+                    self._is_close_begun = opcode == frames.CLOSE
+                    self._unsent = memoryview(data)
+                    break
+        return False
+
+    # The end
+
+    def go_away(self, code: int, reason: str) -> None:
+        """Send a Close frame, unless the connection is closed, and don't wait."""
+
+        def send_close() -> None:
+            if not self.is_closed and self.engine.state is OPEN:
+                self.engine.send_close(code, reason)
+
+        self._use_engine(send_close)
+        self._flush()
+
+    def _end_output(self) -> None:
+        """Both sides have said Close: the server is the first to end the stream (RFC
+        6455 section 7.1.1). Half of a TLS stream can't be ended by itself."""
+        self._is_output_ended = True
+        if not self.transport.is_tls:
+            self.transport.shutdown(socket.SHUT_WR)
+
+    def finish(self, code: int, reason: str, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close, and wait until the client has closed too.
+
+        Nothing is written to the socket ever after.
+
+        :param timeout: seconds to wait at most.
+        """
+        try:
+            self.go_away(code, reason)
+            deadline = time.monotonic() + timeout
+            while not self.is_over:
+                self.read(deadline)
+                self.messages.clear()
+            if not self.transport.is_tls:
+                deadline = min(deadline, time.monotonic() + LINGER)
+                while not self._is_at_end:
+                    self.read(deadline)
+        except TimeoutError:
+            pass  # The client had its time.
+        finally:
+            keeper.forget(self)
+            self._lose()
+            self.transport.close()
+
+    # What the keeper does
+
+    def look_after(self, now: float) -> None:
+        """Do what has to be done whatever the handler does. Doesn't wait.
+
+        :param now: what :func:`time.monotonic` says.
+        """
+        has_room = self._has_room()
+        if has_room and self._read_lock.acquire(False):
+            try:
+                while self._read_now() and not self._is_at_end:
+                    if not self._has_room():
+                        break
+            finally:
+                self._read_lock.release()
+        self._flush()
+        if self.is_closed:
+            if now >= self._close_deadline:
+                self._lose()
+        elif self._next_ping is not None:
+            # If the handler lets messages pile up, the pong is behind them.
+            self._keep_alive(now, self._was_heard or not has_room)
+
+    def _has_room(self) -> bool:
+        return (
+            len(self.messages) < MAX_MESSAGES_AHEAD
+            and sum(map(len, self.messages.copy())) < MAX_READ_AHEAD
+        )
+
+    def _keep_alive(self, now: float, was_heard: bool) -> None:
+        """Send pings, and give up a client that answers nothing at all."""
+        assert self.options.ping_interval is not None
+        if self._pong_deadline is None:
+            assert self._next_ping is not None
+            if now >= self._next_ping:
+                self._was_heard = False
+                if self.options.ping_timeout is None:
+                    self._next_ping = now + self.options.ping_interval
+                else:
+                    self._pong_deadline = now + self.options.ping_timeout
+                self.send_control(lambda: self.engine.send_ping(b""))
+        elif was_heard:
+            # Anything counts: a pong may be stuck behind a large message.
+            self._pong_deadline = None
+            self._next_ping = now + self.options.ping_interval
+        elif now >= self._pong_deadline:
+            reason = "keepalive ping timeout"
+            self._set_closed(1006, reason, "server")
+            self._use_engine(lambda: self.engine.send_close(1011, reason))
+            self._flush()
+            self._lose()
+
+
+def _acquire(lock: t.Any, deadline: float | None) -> None:
+    if deadline is None:
+        lock.acquire()
+    elif not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise TimeoutError("The WebSocket was in use for too long.")
+
+
+def _wait(wait: Callable[[float | None], bool], deadline: float | None) -> None:
+    remaining = None if deadline is None else deadline - time.monotonic()
+    if remaining is not None and remaining <= 0:
+        raise TimeoutError("The client of the WebSocket took too long.")
+    wait(remaining)

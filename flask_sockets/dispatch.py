@@ -1,0 +1,324 @@
+"""From the handshake request to the end of the WebSocket, as Flask does a request."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import typing as t
+
+from flask import Flask, got_request_exception, request_finished, request_started
+from flask.globals import request_ctx
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from werkzeug.exceptions import Forbidden, HTTPException
+
+from . import servers
+from .connection import Connection, Options, engine_logger
+from .exceptions import ConnectionClosed
+from .handshake import (
+    build_answer,
+    check_request,
+    choose_subprotocol,
+    is_handshake,
+    is_origin_allowed,
+)
+from .routing import SocketRule, refuse_async, scoped_request_class
+from .transport import transport_for
+from .websocket import WebSocket
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask import Response
+    from flask.sessions import SessionMixin
+    from flask.typing import ResponseReturnValue
+
+    from .websocket import Headers
+
+
+class SocketMiddleware:
+    """WSGI middleware that serves the WebSocket requests of an app.
+
+    It stands around the app's own ``wsgi_app`` and inside of all other middleware.
+    """
+
+    def __init__(
+        self, wsgi_app: WSGIApplication, app: Flask, sockets: object = None
+    ) -> None:
+        self.wsgi_app = wsgi_app
+        self.app = app
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if servers.foreign_websocket(environ) is not None:
+            # Tell Werkzeug's routing what this request is.
+            environ.update(HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade")
+        if not is_handshake(environ):
+            return self.wsgi_app(environ, start_response)
+        return SocketRequest(self.app, environ).run(start_response)
+
+
+class SocketRequest:
+    """One request for a WebSocket: the context, the hooks, the handler, the end."""
+
+    def __init__(self, app: Flask, environ: WSGIEnvironment) -> None:
+        self.app = app
+        self.environ = environ
+        self.websocket: WebSocket | None = None
+        #: What the handler is called with. Not always a WebSocket of ours.
+        self.argument: t.Any = None
+        #: How the connection is to be closed.
+        self.close_code = 1000
+        self.close_reason = ""
+        #: What the handler raised, for teardown functions.
+        self.error: BaseException | None = None
+        self.saved_session: str | None = None
+
+    def run(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Do what :meth:`flask.Flask.wsgi_app` does for other requests."""
+        ctx = self.app.request_context(self.environ)
+        ctx.request.__class__ = scoped_request_class(
+            type(ctx.request)  # type: ignore[arg-type]
+        )
+        body: Iterable[bytes] | None = None
+        try:
+            try:
+                ctx.push()
+                response = self.dispatch()
+            except Exception as error:
+                self.error = error
+                self.set_close(1011)
+                response = self.app.handle_exception(error)
+            if not self.is_switched():
+                assert response is not None
+                body = response(self.environ, start_response)
+        except BaseException as error:
+            # The server kills the handler, or the app lets exceptions pass.
+            self.error = error
+            self.finish(timeout=0)
+            raise
+        finally:
+            ctx.pop(self.error)
+        if body is not None:
+            return body
+        self.finish()
+        start_response("101 Switching Protocols", [])
+        return []
+
+    def is_switched(self) -> bool:
+        """Whether the protocol is switched, so that HTTP can't be spoken any more."""
+        if self.websocket is None:
+            return self.argument is not None
+        return self.websocket.accepted
+
+    def set_close(self, code: int, reason: str = "") -> None:
+        self.close_code = code
+        # The reason has room for 123 bytes (RFC 6455 section 5.5). Don't cut a
+        # character in two.
+        self.close_reason = reason.encode()[:123].decode(errors="ignore")
+
+    def finish(self, **options: float) -> None:
+        if self.websocket is not None and self.websocket.accepted:
+            self.websocket.connection.finish(
+                self.close_code, self.close_reason, **options
+            )
+
+    # The request, until the protocol is switched
+
+    def dispatch(self) -> Response | None:
+        """Do what :meth:`flask.Flask.full_dispatch_request` does for other requests.
+
+        :return: ``None`` if it was a WebSocket, which has ended.
+        """
+        app = self.app
+        try:
+            request_started.send(app, _async_wrapper=app.ensure_sync)
+            self.open()
+            rv = app.preprocess_request()
+            if rv is None:
+                rv = self.call_handler()
+        except Exception as error:
+            if self.is_switched():
+                self.handle_error(error)
+                rv = None
+            else:
+                rv = app.handle_user_exception(error)
+        if self.argument is None or (self.websocket and self.websocket.refuse()):
+            return app.finalize_request(t.cast("ResponseReturnValue", rv))
+        if rv is not None:
+            self.close_instead_of(app.make_response(rv))
+        if self.websocket is not None:
+            # The client needn't wait for what is still to be cleaned up.
+            self.websocket.connection.go_away(self.close_code, self.close_reason)
+        self.save_session()
+        request_finished.send(
+            app, _async_wrapper=app.ensure_sync, response=app.response_class(status=101)
+        )
+        return None
+
+    def open(self) -> None:
+        """Get the WebSocket ready, if the request is for one that can be had.
+
+        :raises werkzeug.exceptions.HTTPException: if the handshake is not in order.
+        """
+        request = request_ctx.request
+        foreign = servers.foreign_websocket(self.environ)
+        if foreign is not None:
+            self.argument = foreign
+            return
+        handover = servers.take_over(self.environ)
+        if handover is not None and handover.is_upgraded:
+            self.create_websocket(handover)
+        if request.routing_exception is not None:
+            return
+        self.check_origin()
+        if handover is None:
+            self.app.logger.error(
+                "The WSGI server doesn't let the app use its socket, so the WebSocket"
+                " %r can't be served. Use 'flask wsrun' for development, or gunicorn"
+                " with 'gunicorn -k flask_sockets.worker'.",
+                request.path,
+            )
+            raise NotImplementedError("This server doesn't serve WebSockets.")
+        if not handover.is_upgraded:
+            check_request(self.environ)
+            self.create_websocket(handover)
+
+    def check_origin(self) -> None:
+        allowed = self.app.config["SOCKETS_ALLOWED_ORIGINS"]
+        if is_origin_allowed(self.environ, allowed):
+            return
+        self.app.logger.warning(
+            "Refused a WebSocket to %r from a page of %r. If that page is yours, add"
+            " its origin to the list in the app's config 'SOCKETS_ALLOWED_ORIGINS'.",
+            request_ctx.request.url,
+            self.environ["HTTP_ORIGIN"],
+        )
+        raise Forbidden("Pages of this origin may not connect.")
+
+    def create_websocket(self, handover: servers.Handover) -> None:
+        config = self.app.config
+        options = Options(
+            max_message_size=config["SOCKETS_MAX_MESSAGE_SIZE"],
+            ping_interval=config["SOCKETS_PING_INTERVAL"],
+            ping_timeout=config["SOCKETS_PING_TIMEOUT"],
+        )
+        engine = ServerProtocol(
+            state=OPEN, max_size=options.max_message_size, logger=engine_logger
+        )
+        connection = Connection(transport_for(handover.socket), engine, options)
+        # The first use of the WebSocket may be in another greenlet or thread, where
+        # Flask's context isn't.
+        context = contextvars.copy_context()
+
+        def switch_protocols(
+            subprotocol: str | None, headers: Headers | None
+        ) -> str | None:
+            return context.run(self.switch_protocols, handover, subprotocol, headers)
+
+        self.argument = self.websocket = WebSocket(
+            self.environ, connection, switch_protocols, handover.handler
+        )
+        self.environ[servers.WEBSOCKET_KEY] = self.websocket
+        if handover.is_upgraded:
+            self.websocket.ensure_accepted()
+
+    def switch_protocols(
+        self,
+        handover: servers.Handover,
+        subprotocol: str | None,
+        headers: Headers | None,
+    ) -> str | None:
+        """Answer the handshake, and return the subprotocol."""
+        assert self.websocket is not None
+        connection = self.websocket.connection
+        if handover.handler is not None:
+            servers.introduce(self.websocket, handover.handler)
+        if handover.is_upgraded:
+            self.saved_session = _fingerprint(request_ctx.session)
+            connection.begin(b"")
+            return None
+        rule = request_ctx.request.url_rule
+        chosen = choose_subprotocol(
+            self.environ, getattr(rule, "subprotocols", ()), subprotocol
+        )
+        response = self.app.response_class(status=101)
+        response.headers.extend(headers or ())
+        response = self.app.process_response(response)
+        self.saved_session = _fingerprint(request_ctx.session)
+        connection.begin(build_answer(self.environ, response.headers, chosen))
+        return chosen
+
+    # The handler
+
+    def call_handler(self) -> t.Any:
+        request = request_ctx.request
+        if request.routing_exception is not None:
+            raise request.routing_exception
+        rule = request.url_rule
+        assert rule is not None
+        if isinstance(rule, SocketRule):
+            view_func = rule.view_func
+        else:  # From 'app.route(..., websocket=True)'.
+            view_func = self.app.view_functions[rule.endpoint]
+            refuse_async(view_func)
+        rv = view_func(self.argument, **(request.view_args or {}))
+        if self.websocket is None:
+            return None
+        if rv is None:
+            self.websocket.ensure_accepted()
+        elif self.websocket.accepted:
+            # 0.2.1 made nothing of what a handler returned.
+            rv = None
+        return rv
+
+    def handle_error(self, error: Exception) -> None:
+        """What the handler raised can't be answered with HTTP any more."""
+        app = self.app
+        if isinstance(error, ConnectionClosed) and error.websocket is self.websocket:
+            return  # The client went away, and the handler found out by sending.
+        if isinstance(error, HTTPException):
+            self.close_instead_of(app.make_response(error.get_response(self.environ)))
+            return
+        self.error = error
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+        app.log_exception(sys.exc_info())
+        self.set_close(1011, f"{type(error).__name__}: {error}" if app.debug else "")
+
+    def close_instead_of(self, response: Response) -> None:
+        """Say in a close code what the HTTP response would have said."""
+        if response.status_code >= 300:
+            self.set_close(1008, response.status.title())
+
+    # The end
+
+    def save_session(self) -> None:
+        """Save what the handler changed in the session after the handshake.
+
+        A session kept on the server is saved by that. One kept in a cookie is not.
+        """
+        session = request_ctx.session
+        interface = self.app.session_interface
+        if self.websocket is None or interface.is_null_session(session):
+            return
+        if self.saved_session == _fingerprint(session):
+            return
+        unsendable = self.app.response_class()
+        interface.save_session(self.app, session, unsendable)
+        name = interface.get_cookie_name(self.app)
+        cookie = unsendable.headers.get("Set-Cookie", "").partition(";")[0]
+        if cookie and cookie != f"{name}={request_ctx.request.cookies.get(name)}":
+            self.app.logger.warning(
+                "The handler of the WebSocket %r changed the session after the"
+                " handshake, when its cookie can't reach the browser any more: the"
+                " change is lost. Change it before the first use of the WebSocket, or"
+                " keep sessions on the server.",
+                request_ctx.request.path,
+            )
+
+
+def _fingerprint(session: SessionMixin) -> str:
+    """Tells whether a session has changed, also deep inside."""
+    return repr(dict(session))

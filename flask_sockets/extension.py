@@ -1,0 +1,184 @@
+"""The extension: ``sockets = Sockets(app)``, ``@sockets.route("/echo")``."""
+
+from __future__ import annotations
+
+import types
+import typing as t
+import weakref
+
+from werkzeug.routing import Map
+
+from .dispatch import SocketMiddleware
+from .exceptions import UpgradeRequired
+from .handshake import is_handshake
+from .routing import AppSockets, default_endpoint, refuse_async
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Blueprint, Flask
+    from flask.typing import ResponseReturnValue
+    from werkzeug.exceptions import HTTPException
+
+F = t.TypeVar("F", bound="Callable[..., t.Any]")
+
+#: What can be set in the config of an app.
+DEFAULT_CONFIG: dict[str, t.Any] = {
+    # Which sites' pages may connect. None for the app's own pages, "*" for all, or
+    # origins and patterns such as "https://*.example.com".
+    "SOCKETS_ALLOWED_ORIGINS": None,
+    # Bytes. None sets no limit.
+    "SOCKETS_MAX_MESSAGE_SIZE": 16 * 1024 * 1024,
+    # Seconds. None sends no pings.
+    "SOCKETS_PING_INTERVAL": 25.0,
+    # Seconds. None waits forever.
+    "SOCKETS_PING_TIMEOUT": 25.0,
+}
+
+
+class Sockets:
+    """WebSocket routes for Flask apps.
+
+    .. code-block:: python
+
+        app = Flask(__name__)
+        sockets = Sockets(app)
+
+        @sockets.route("/echo")
+        def echo(ws):
+            for message in ws:
+                ws.send(message)
+
+    :param app: the app to serve, unless :meth:`init_app` is called for it.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        #: Add your own URL converters to ``url_map.converters``, before the routes
+        #: that use them. The converters of the app can be used as well.
+        self.url_map = Map()
+        #: The blueprints registered here, by name.
+        self.blueprints: dict[str, Blueprint] = {}
+        # What was registered, for each app that comes later.
+        self._registrations: list[Callable[[AppSockets], None]] = []
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Serve the WebSocket routes of an app, those registered later as well.
+
+        May be called for several apps.
+        """
+        if "sockets" not in app.extensions:
+            app.extensions["sockets"] = AppSockets(app)
+            for name, value in DEFAULT_CONFIG.items():
+                app.config.setdefault(name, value)
+            _answer_plain_requests(app)
+            _install_middleware(app)
+        if app in self._apps:
+            return
+        self._apps.add(app)
+        for register in self._registrations:
+            register(app.extensions["sockets"])
+
+    def route(self, rule: str, **options: t.Any) -> Callable[[F], F]:
+        """Decorate a function to handle the WebSockets of a URL.
+
+        It is called with the :class:`~flask_sockets.WebSocket` and the variables of
+        the URL, in the context of the handshake request.
+
+        :param rule: the URL, as for :meth:`flask.Flask.route`.
+        :param endpoint: a name for ``url_for``. By default that of the function.
+        :param subprotocols: those the handler speaks, the best one first.
+        :param options: what else :class:`werkzeug.routing.Rule` takes.
+        :raises TypeError: if the function is declared ``async def``.
+        """
+
+        def decorator(f: F) -> F:
+            endpoint = options.pop("endpoint", None)
+            self.add_url_rule(rule, endpoint, f, **options)
+            return f
+
+        return decorator
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None,
+        view_func: Callable[..., t.Any],
+        **options: t.Any,
+    ) -> None:
+        """Do what the decorator :meth:`route` does."""
+        refuse_async(view_func)
+        self._register(
+            lambda app_sockets: app_sockets.add_socket_rule(
+                rule,
+                endpoint or default_endpoint(view_func),
+                view_func,
+                self.url_map.converters,
+                **options,
+            )
+        )
+
+    def register_blueprint(self, blueprint: Blueprint, **options: t.Any) -> None:
+        """Register a blueprint whose routes are WebSockets.
+
+        Its handlers are called with the :class:`~flask_sockets.WebSocket` first. Its
+        hooks and error handlers apply to its own routes, even if the app has another
+        blueprint of the same name.
+
+        :param options: those of :meth:`flask.Flask.register_blueprint`, such as
+            ``url_prefix``, ``subdomain`` and ``name``.
+        """
+
+        def register(app_sockets: AppSockets) -> None:
+            before = set(app_sockets.blueprints)
+            app_sockets.register_blueprint(
+                blueprint, self.url_map.converters, **options
+            )
+            for name, registered in app_sockets.blueprints.items():
+                if name not in before:
+                    self.blueprints[name] = registered
+
+        self._register(register)
+        self.blueprints.setdefault(options.get("name", blueprint.name), blueprint)
+
+    def _register(self, register: Callable[[AppSockets], None]) -> None:
+        for app in list(self._apps):
+            register(app.extensions["sockets"])
+        self._registrations.append(register)
+
+
+def _answer_plain_requests(app: Flask) -> None:
+    """Answer plain HTTP to a WebSocket URL with 426 instead of Werkzeug's 400."""
+    from flask import request
+    from werkzeug.routing.exceptions import WebsocketMismatch
+
+    @app.errorhandler(WebsocketMismatch)
+    def upgrade_required(
+        error: WebsocketMismatch,
+    ) -> HTTPException | ResponseReturnValue:
+        if is_handshake(request.environ):  # It is the other way round.
+            return error
+        # The app may have an error handler for this.
+        return app.handle_http_exception(UpgradeRequired())
+
+
+def _install_middleware(app: Flask) -> None:
+    """Put the middleware right around the app's own ``wsgi_app``.
+
+    Middleware such as ProxyFix may have been put around it before. It has to see
+    WebSocket requests first. Where its inside can't be found, ours goes around it.
+    """
+    own = types.MethodType(type(app).wsgi_app, app)
+    holder: t.Any = app
+    name: str | None = "wsgi_app"
+    while name is not None and (wrapped := getattr(holder, name)) != own:
+        attributes = ("wsgi_app", "app", "application")
+        holder = wrapped
+        name = next((n for n in attributes if hasattr(holder, n)), None)
+        if holder is app:  # Middleware that holds the app besides what it wraps.
+            name = None
+    if name is None:
+        holder, name = app, "wsgi_app"
+    setattr(holder, name, SocketMiddleware(getattr(holder, name), app))

@@ -1,0 +1,48 @@
+"""WebSockets on gevent's WSGI server."""
+
+from __future__ import annotations
+
+import typing as t
+
+from gevent.pywsgi import WSGIHandler
+from geventwebsocket.handler import WebSocketHandler as GeventWebSocketHandler
+
+from .servers import HANDLER_KEY
+
+
+class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
+    """The ``handler_class`` for :class:`gevent.pywsgi.WSGIServer`.
+
+    .. code-block:: python
+
+        server = WSGIServer(("", 5000), app, handler_class=WebSocketHandler)
+
+    It is a :class:`geventwebsocket.handler.WebSocketHandler` that leaves the
+    handshake to the app: requests are checked, hooks run and errors are answered
+    with HTTP before the protocol is switched.
+
+    .. versionadded:: 1.0
+    """
+
+    def run_application(self) -> None:
+        self.environ[HANDLER_KEY] = self
+        try:
+            WSGIHandler.run_application(self)
+        finally:
+            getattr(self.server, "clients", {}).pop(self.client_address, None)
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: t.Any = None,
+    ) -> t.Any:
+        write = WSGIHandler.start_response(self, status, headers, exc_info)
+        if self.code == 101:
+            # The WebSocket has sent this long ago. Here it is for the log only.
+            self.headers_sent = True
+            self.close_connection = True
+        return write
+
+    # The base class keeps upgraded requests out of the log.
+    log_request = WSGIHandler.log_request

@@ -1,0 +1,119 @@
+"""The open WebSockets of this process: kept alive, and told when the server stops.
+
+One background task serves all connections of a gevent hub, or all connections of
+the threads of the process. It runs only while there are connections.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import typing as t
+
+if t.TYPE_CHECKING:
+    from .transport import Transport
+
+logger = logging.getLogger(__name__)
+
+#: How often each connection is looked after, in seconds. A handler that never
+#: receives learns within this time that its client has gone.
+INTERVAL = 0.4
+
+
+class KeptConnection(t.Protocol):
+    """What the keeper asks of a connection. None of it may block."""
+
+    transport: Transport
+
+    def look_after(self, now: float) -> None:
+        """Read what has come, answer pings, send pings, cut what is overdue.
+
+        :param now: what :func:`time.monotonic` says.
+        """
+
+    def go_away(self, code: int, reason: str) -> None:
+        """Start to close the connection."""
+
+
+class _Keeper:
+    """The connections of one scheduler, and the task that looks after them."""
+
+    def __init__(self) -> None:
+        self.connections: set[KeptConnection] = set()
+        self.is_running = False
+
+    def run(self, transport: Transport) -> None:
+        while True:
+            transport.sleep(INTERVAL)
+            with _lock:
+                if not self.connections:
+                    self.is_running = False
+                    return
+                connections = list(self.connections)
+            now = time.monotonic()
+            for connection in connections:
+                try:
+                    connection.look_after(now)
+                except Exception:
+                    logger.exception("Looking after a WebSocket failed.")
+
+
+# Held for an instant only, and never while greenlets can switch.
+_lock = threading.Lock()
+_keepers: dict[object, _Keeper] = {}
+
+
+def keep(connection: KeptConnection) -> None:
+    """Look after a connection from now on."""
+    transport = connection.transport
+    with _lock:
+        keeper = _keepers.setdefault(transport.scheduler, _Keeper())
+        keeper.connections.add(connection)
+        start = not keeper.is_running
+        keeper.is_running = True
+    if start:
+        transport.spawn(lambda: keeper.run(transport))
+
+
+def forget(connection: KeptConnection) -> None:
+    """Stop looking after a connection that has ended."""
+    with _lock:
+        keeper = _keepers.get(connection.transport.scheduler)
+        if keeper is not None:
+            keeper.connections.discard(connection)
+
+
+def close_all(code: int, reason: str = "") -> None:
+    """Tell every open WebSocket of this process that the server goes away.
+
+    Returns at once. Connections whose client doesn't answer are cut a little later.
+
+    :param code: the close code: 1001 when the server stops, 1012 when it restarts.
+    :param reason: up to 123 bytes of UTF-8.
+    """
+    with _lock:
+        connections = [c for k in _keepers.values() for c in k.connections]
+    for connection in connections:
+        connection.go_away(code, reason)
+
+
+def open_count() -> int:
+    """How many WebSockets of this process are open or still closing."""
+    with _lock:
+        return sum(len(keeper.connections) for keeper in _keepers.values())
+
+
+def _reset() -> None:
+    """A forked process has the connections of its parent in memory, not its tasks."""
+    global _lock
+    _lock = threading.Lock()
+    _keepers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset)
+# A server that stops without telling us, such as that of 'flask run'.
+atexit.register(close_all, 1001, "server stopping")

@@ -1,0 +1,224 @@
+"""How a connection waits: on gevent's hub or in a thread, and with which locks.
+
+The socket a server hands over is made non-blocking while a WebSocket uses it, and
+waiting is a step of its own. That gives timeouts, reading what has come without
+waiting, and safe use of TLS from several threads, on every kind of socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+import time
+import typing as t
+
+import gevent
+import gevent.lock
+import gevent.socket
+import gevent.ssl
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Errors of a non-blocking socket that mean "not now".
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Lock(t.Protocol):
+    """What the locks of :mod:`threading` and :mod:`gevent.lock` have in common."""
+
+    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool: ...
+    def release(self) -> None: ...
+
+
+class Transport:
+    """A connected stream socket that belongs to one WebSocket.
+
+    Nothing happens to the socket before :meth:`open`: until then the server still
+    speaks HTTP on it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.is_tls = isinstance(sock, (ssl.SSLSocket, gevent.ssl.SSLSocket))
+        self._timeout_before: float | None = None
+
+    def open(self) -> None:
+        """Take the socket from the server."""
+        self._timeout_before = self.socket.gettimeout()
+        self.socket.settimeout(0)
+        # Servers leave Nagle's algorithm on: small messages wait for the
+        # acknowledgement of the one before, and throughput is a third.
+        with contextlib.suppress(OSError):  # Not TCP: a Unix socket.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        """End all traffic, and give the socket back to the server.
+
+        Servers still try to write or to read HTTP after the application returns.
+        On a socket that is shut down the writing fails with EPIPE, which all of
+        them take for a client that went away, and the reading finds the end.
+        """
+        self.shutdown()
+        with contextlib.suppress(OSError):
+            self.socket.settimeout(self._timeout_before)
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """End the traffic. Whoever waits for the socket wakes up."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(how)
+
+    def receive(self, size: int) -> bytes | None:
+        """Read what is there, up to ``size`` bytes.
+
+        :return: ``None`` if nothing is there now, ``b""`` at the end of the stream.
+        :raises OSError: if the connection is lost.
+        """
+        try:
+            return self.socket.recv(size)
+        except _NOT_NOW:
+            return None
+
+    def send(self, data: memoryview) -> int:
+        """Give the kernel as much of ``data`` as it takes now.
+
+        :return: how many bytes it took, possibly 0.
+        :raises OSError: if the connection is lost.
+        """
+        try:
+            return self.socket.send(data)
+        except _NOT_NOW:
+            return 0
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        """Wait until there is something to read, or for ``timeout`` seconds.
+
+        :return: whether it is worth reading.
+        """
+        raise NotImplementedError
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        """Wait until the kernel takes more, or for ``timeout`` seconds.
+
+        :return: whether it is worth writing.
+        """
+        raise NotImplementedError
+
+    def new_lock(self) -> Lock:
+        """Make a lock that excludes whatever this server runs handlers in."""
+        raise NotImplementedError
+
+    #: Connections with the same scheduler may be served by one background task.
+    @property
+    def scheduler(self) -> object:
+        raise NotImplementedError
+
+    def spawn(self, function: Callable[[], None]) -> None:
+        """Run ``function`` in the background, without keeping the process alive."""
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class GeventTransport(Transport):
+    """For a gevent socket, whether or not the process is monkey-patched.
+
+    A threading lock would not exclude two greenlets of one thread, or would freeze
+    the thread, in a process that isn't patched: gevent's own are used everywhere.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._hub = gevent.get_hub()
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        return self._wait(1, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        return self._wait(2, timeout)
+
+    def _wait(self, events: int, timeout: float | None) -> bool:
+        fileno = self.socket.fileno()
+        if fileno < 0:  # Closed by the server. The next read or write says so.
+            return True
+        if timeout is not None and timeout <= 0:
+            return False
+        watcher = self._hub.loop.io(fileno, events)
+        try:
+            with gevent.Timeout(timeout, False):  # type: ignore[arg-type]
+                self._hub.wait(watcher)
+                return True
+        finally:
+            watcher.close()
+        return False
+
+    def new_lock(self) -> Lock:
+        return t.cast(Lock, gevent.lock.Semaphore())
+
+    @property
+    def scheduler(self) -> object:
+        return self._hub
+
+    def spawn(self, function: Callable[[], None]) -> None:
+        gevent.spawn(function)
+
+    def sleep(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+
+# poll() has no limit on descriptors; Windows has only select().
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class ThreadTransport(Transport):
+    """For an ordinary socket, served by a thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        # OpenSSL allows one call at a time on a connection. None of them blocks.
+        self._tls_lock = threading.Lock() if self.is_tls else contextlib.nullcontext()
+
+    def receive(self, size: int) -> bytes | None:
+        with self._tls_lock:
+            return super().receive(size)
+
+    def send(self, data: memoryview) -> int:
+        with self._tls_lock:
+            return super().send(data)
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        return self._wait(selectors.EVENT_READ, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        return self._wait(selectors.EVENT_WRITE, timeout)
+
+    def _wait(self, events: int, timeout: float | None) -> bool:
+        if self.socket.fileno() < 0:  # Closed by the server.
+            return True
+        with _Selector() as selector:
+            selector.register(self.socket, events)
+            return bool(selector.select(timeout))
+
+    def new_lock(self) -> Lock:
+        return t.cast(Lock, threading.Lock())
+
+    @property
+    def scheduler(self) -> object:
+        return threading
+
+    def spawn(self, function: Callable[[], None]) -> None:
+        threading.Thread(target=function, name="flask-sockets", daemon=True).start()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def transport_for(sock: socket.socket) -> Transport:
+    """Choose how to wait by the kind of socket the server uses."""
+    if isinstance(sock, gevent.socket.socket):
+        return GeventTransport(sock)
+    return ThreadTransport(sock)

@@ -1,0 +1,402 @@
+"""The WebSocket that handlers get: gevent-websocket's interface, on any server."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+
+from geventwebsocket.websocket import WebSocket as GeventWebSocket
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close
+
+from . import frames
+from .exceptions import ConnectionClosed
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .connection import Connection, Message
+
+    Headers: t.TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+
+    # The base class has no annotations: a type checker would allow any attribute,
+    # and hide mistakes in the code that uses this one.
+    _Base = object
+else:
+    _Base = GeventWebSocket
+
+
+class WebSocket(_Base):
+    """A WebSocket connection, as its handler sees it.
+
+    It has the interface of :class:`geventwebsocket.websocket.WebSocket` and is an
+    instance of it. The first use of :meth:`receive`, :meth:`send`, :meth:`close`,
+    :attr:`closed` or iteration accepts the connection, unless :meth:`accept` did.
+    Until then the request can still be answered with an ordinary HTTP response.
+
+    Any number of greenlets or threads may send at the same time, while one receives.
+
+    .. versionchanged:: 1.0
+        Replaces the class of gevent-websocket, whose code it doesn't use.
+    """
+
+    OPCODE_CONTINUATION = frames.CONTINUATION
+    OPCODE_TEXT = frames.TEXT
+    OPCODE_BINARY = frames.BINARY
+    OPCODE_CLOSE = frames.CLOSE
+    OPCODE_PING = frames.PING
+    OPCODE_PONG = frames.PONG
+
+    #: The WSGI environment of the handshake request.
+    environ: WSGIEnvironment
+    #: The handler object of gevent's pywsgi, ``None`` under other servers.
+    handler: t.Any
+    #: The subprotocol agreed on in the handshake (RFC 6455 section 1.9).
+    subprotocol: str | None
+
+    def __init__(
+        self,
+        environ: WSGIEnvironment,
+        connection: Connection,
+        switch_protocols: Callable[[str | None, Headers | None], str | None],
+        handler: t.Any = None,
+    ) -> None:
+        self.environ = environ
+        self.handler = handler
+        self.subprotocol = None
+        #: For servers and logs: what goes on below this interface.
+        self.connection = connection
+        self._switch_protocols = switch_protocols
+        self._accept_lock = connection.transport.new_lock()
+        self._is_accepted = False
+        self._is_refused = False
+        self._is_receiving = False
+        self._was_end_told = False
+        self._unread_when_asked: int | None = None
+
+    def __del__(self) -> None:
+        """The base class would close the connection. That is done long before."""
+
+    def __repr__(self) -> str:
+        if not self._is_accepted:
+            state = "not accepted"
+        elif self.connection.is_closed:
+            state = f"closed with {self.close_code}"
+        else:
+            state = "open"
+        return f"<{type(self).__name__} {self.path!r} {state}>"
+
+    # The request
+
+    @property
+    def origin(self) -> str | None:
+        """The ``Origin`` header of the handshake: the site whose page connected."""
+        return self.environ.get("HTTP_ORIGIN")
+
+    @property
+    def protocol(self) -> str | None:
+        """The subprotocols the client offered, as one header value.
+
+        The one agreed on is :attr:`subprotocol`.
+        """
+        return self.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL")
+
+    @property
+    def version(self) -> str | None:
+        """The version of the WebSocket protocol, ``"13"``."""
+        return self.environ.get("HTTP_SEC_WEBSOCKET_VERSION")
+
+    @property
+    def path(self) -> str | None:
+        """The path of the URL."""
+        return self.environ.get("PATH_INFO")
+
+    # The handshake
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the handshake is done. Looking at it doesn't do it.
+
+        .. versionadded:: 1.0
+        """
+        return self._is_accepted
+
+    def accept(
+        self, subprotocol: str | None = None, headers: Headers | None = None
+    ) -> None:
+        """Answer the handshake with *101 Switching Protocols* (RFC 6455 section 4.2.2).
+
+        Only needed to give arguments, or to let the client know early. The session
+        is saved now; its cookie, and the headers that ``after_request`` functions
+        set, go out with the answer.
+
+        :param subprotocol: one of those the client offered. By default, the first of
+            the route's ``subprotocols`` that it offered.
+        :param headers: more headers for the answer.
+        :raises RuntimeError: if the connection is accepted already.
+        :raises ValueError: if the client didn't offer the subprotocol.
+
+        .. versionadded:: 1.0
+        """
+        if not self.ensure_accepted(subprotocol, headers):
+            raise RuntimeError(
+                "The WebSocket is accepted already. Call 'accept()' before anything"
+                " that uses the connection, such as 'receive()', 'send()' or 'closed'."
+            )
+
+    def ensure_accepted(
+        self, subprotocol: str | None = None, headers: Headers | None = None
+    ) -> bool:
+        """Accept the connection unless that is done, and say whether it was now."""
+        if self._is_accepted:
+            return False
+        # Two greenlets may be the first to use the connection.
+        self._accept_lock.acquire()
+        try:
+            if self._is_accepted:
+                return False
+            if self._is_refused:
+                raise ConnectionClosed(1006, "answered with an HTTP response", self)
+            self.subprotocol = self._switch_protocols(subprotocol, headers)
+            self._is_accepted = True
+            return True
+        finally:
+            self._accept_lock.release()
+
+    def refuse(self) -> bool:
+        """Leave the handshake to an HTTP response. Called by the dispatcher.
+
+        :return: ``False`` if it is too late: the connection is accepted.
+        """
+        self._accept_lock.acquire()
+        try:
+            self._is_refused = not self._is_accepted
+            return self._is_refused
+        finally:
+            self._accept_lock.release()
+
+    # Receiving
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Wait for the next message.
+
+        :param timeout: seconds to wait at most. ``None`` waits for as long as the
+            connection lasts.
+        :return: ``str`` for a text message, ``bytes`` for a binary one. ``None`` when
+            the connection has ended, whoever ended it: :attr:`close_code` tells more.
+        :raises TimeoutError: if no message came in time. Nothing is lost.
+        :raises ConnectionClosed: if ``None`` was returned before.
+        :raises RuntimeError: if another greenlet or thread is receiving.
+        """
+        self.ensure_accepted()
+        if self._is_receiving:
+            raise RuntimeError(
+                "Another greenlet or thread is receiving from this WebSocket already."
+                " Receive in one place and hand the messages on from there."
+            )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        messages = self.connection.messages
+        self._is_receiving = True
+        try:
+            while not messages:
+                if self.connection.is_over:
+                    if self._was_end_told:
+                        raise self._closed_error()
+                    self._was_end_told = True
+                    return None
+                self.connection.read(deadline)
+            return messages.popleft()
+        finally:
+            self._is_receiving = False
+
+    def __iter__(self) -> Iterator[Message]:
+        """Receive messages until the connection is closed."""
+        while not (self._was_end_told and not self.connection.messages):
+            message = self.receive()
+            if message is None:
+                return
+            yield message
+
+    def receive_json(self, timeout: float | None = None) -> t.Any:
+        """Wait for the next message, and read it as JSON.
+
+        :param timeout: as for :meth:`receive`.
+        :raises ValueError: if the message isn't JSON. The connection is as before.
+        :raises ConnectionClosed: if the connection has ended. ``None`` would stand
+            for the JSON text ``null``.
+
+        .. versionadded:: 1.0
+        """
+        message = self.receive(timeout)
+        if message is None:
+            raise self._closed_error()
+        return json.loads(message)
+
+    # Sending
+
+    def send(
+        self,
+        message: str | bytes | bytearray | memoryview,
+        binary: bool | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Send a message. When this returns, the kernel has all of it.
+
+        :param message: ``str`` is sent as text, the others as binary.
+        :param binary: send it as binary, or as text, whatever its type.
+        :param timeout: seconds to wait at most for a client that doesn't read.
+        :raises TypeError: if the message is of no such type.
+        :raises ValueError: if bytes to be sent as text aren't UTF-8.
+        :raises TimeoutError: if the client didn't make room in time. The connection
+            is lost if a part of the message had gone out.
+        :raises ConnectionClosed: if the connection is closed.
+        """
+        self.ensure_accepted()
+        if self.connection.is_closed:
+            raise self._closed_error()
+        if isinstance(message, str):
+            payload = message.encode()
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            payload = bytes(message)
+            if binary is False:
+                payload.decode()
+        else:
+            raise TypeError(
+                "A message is 'str' or 'bytes',"
+                f" not '{type(message).__name__}'. Use 'send_json()' for other values."
+            )
+        if binary is None:
+            binary = not isinstance(message, str)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self.connection.write(
+                frames.BINARY if binary else frames.TEXT, payload, deadline
+            )
+        except ConnectionClosed as error:
+            raise self._closed_error() from error
+
+    def send_json(self, value: t.Any, timeout: float | None = None) -> None:
+        """Send a value as a text message of JSON.
+
+        :param timeout: as for :meth:`send`.
+        :raises TypeError: if JSON has no form for the value.
+
+        .. versionadded:: 1.0
+        """
+        self.send(json.dumps(value), timeout=timeout)
+
+    def ping(self, payload: str | bytes = b"") -> None:
+        """Send a ping, which clients answer by themselves (RFC 6455 section 5.5.2).
+
+        Connections are kept alive without your doing this.
+
+        :param payload: up to 125 bytes.
+        :raises ConnectionClosed: if the connection is closed.
+
+        .. versionadded:: 1.0
+        """
+        self.send_frame(payload, frames.PING)
+
+    def send_frame(self, message: str | bytes, opcode: int) -> None:
+        """Send a single frame. For code written for gevent-websocket.
+
+        :param opcode: one of the ``OPCODE_*`` numbers of this class, other than
+            ``OPCODE_CONTINUATION``.
+        :raises ConnectionClosed: if the connection is closed.
+        """
+        payload = message.encode() if isinstance(message, str) else bytes(message)
+        if opcode in (frames.TEXT, frames.BINARY):
+            self.send(payload, binary=opcode == frames.BINARY)
+            return
+        if opcode == frames.CLOSE:
+            close = Close.parse(payload)
+            self.close(int(close.code) if payload else 1000, close.reason)
+            return
+        engine = self.connection.engine
+        if opcode == frames.PING:
+            send = engine.send_ping
+        elif opcode == frames.PONG:
+            send = engine.send_pong
+        else:
+            raise ValueError(f"A frame of opcode {opcode!r} can't be sent by itself.")
+        if len(payload) > frames.MAX_CONTROL_PAYLOAD:
+            raise ValueError(
+                "The payload of a ping or pong has at most"
+                f" {frames.MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}."
+            )
+        self.ensure_accepted()
+        try:
+            self.connection.send_control(lambda: send(payload))
+        except ConnectionClosed as error:
+            raise self._closed_error() from error
+
+    # The end
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed, by either side or by its loss.
+
+        As long as messages from before the end are unread this is ``False``, so that
+        ``while not ws.closed`` around :meth:`receive` gets them all. A handler that
+        asks again without having received doesn't want them.
+        """
+        self.ensure_accepted()
+        if not self.connection.is_closed:
+            return False
+        unread, before = len(self.connection.messages), self._unread_when_asked
+        self._unread_when_asked = unread
+        return self.connection.closed_by == "server" or unread in (0, before)
+
+    @property
+    def close_code(self) -> int | None:
+        """Why the connection was closed (RFC 6455 section 7.4), ``None`` before.
+
+        It is the code of the side that closed first: 1005 if the client gave none,
+        1006 if the connection was lost.
+
+        .. versionadded:: 1.0
+        """
+        return self.connection.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The text that went with :attr:`close_code`, ``None`` before.
+
+        .. versionadded:: 1.0
+        """
+        return self.connection.close_reason if self.connection.is_closed else None
+
+    def close(self, code: int = 1000, message: str | bytes | None = b"") -> None:
+        """Close the connection. Does nothing if it is closed.
+
+        Returns at once. The client's answer is waited for when the handler returns.
+
+        :param code: 1000 if all is well, another code of RFC 6455 section 7.4.1, or
+            one of your own from 4000 to 4999.
+        :param message: the reason, up to 123 bytes of UTF-8.
+        :raises ValueError: if the code can't be sent, or the reason is too long.
+        """
+        reason = message.decode() if isinstance(message, bytes) else message or ""
+        try:
+            payload = Close(code, reason).serialize()
+        except ProtocolError:
+            raise ValueError(
+                f"{code!r} is no close code that can be sent. Use 1000, another code"
+                " of RFC 6455 section 7.4.1, or one of your own from 4000 to 4999."
+            ) from None
+        if len(payload) > frames.MAX_CONTROL_PAYLOAD:
+            raise ValueError(
+                "The reason of a close has at most"
+                f" {frames.MAX_CONTROL_PAYLOAD - 2} bytes, not {len(payload) - 2}."
+            )
+        self.ensure_accepted()
+        self.connection.go_away(code, reason)
+
+    def _closed_error(self) -> ConnectionClosed:
+        connection = self.connection
+        return ConnectionClosed(
+            connection.close_code or 1006, connection.close_reason, self
+        )
