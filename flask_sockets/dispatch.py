@@ -11,6 +11,7 @@ from flask.globals import request_ctx
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from werkzeug.exceptions import Forbidden, HTTPException
+from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from . import servers
 from .connection import Connection, Options, engine_logger
@@ -181,7 +182,7 @@ class SocketRequest:
                 " with 'gunicorn -k flask_sockets.worker'.",
                 request.path,
             )
-            raise NotImplementedError("This server doesn't serve WebSockets.")
+            raise ServerCannot("This server doesn't serve WebSockets.")
         if not handover.is_upgraded:
             check_request(self.environ)
             self.create_websocket(handover)
@@ -221,6 +222,7 @@ class SocketRequest:
         self.argument = self.websocket = WebSocket(
             self.environ, connection, switch_protocols, handover.handler
         )
+        self.websocket.subprotocol = self.choose_subprotocol(None)
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         if handover.is_upgraded:
             self.websocket.ensure_accepted()
@@ -240,16 +242,19 @@ class SocketRequest:
             self.saved_session = _fingerprint(request_ctx.session)
             connection.begin(b"")
             return None
-        rule = request_ctx.request.url_rule
-        chosen = choose_subprotocol(
-            self.environ, getattr(rule, "subprotocols", ()), subprotocol
-        )
+        chosen = self.choose_subprotocol(subprotocol)
         response = self.app.response_class(status=101)
         response.headers.extend(headers or ())
         response = self.app.process_response(response)
         self.saved_session = _fingerprint(request_ctx.session)
         connection.begin(build_answer(self.environ, response.headers, chosen))
         return chosen
+
+    def choose_subprotocol(self, demanded: str | None) -> str | None:
+        rule = request_ctx.request.url_rule
+        return choose_subprotocol(
+            self.environ, getattr(rule, "subprotocols", ()), demanded
+        )
 
     # The handler
 

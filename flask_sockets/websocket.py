@@ -54,7 +54,8 @@ class WebSocket(_Base):
     environ: WSGIEnvironment
     #: The handler object of gevent's pywsgi, ``None`` under other servers.
     handler: t.Any
-    #: The subprotocol agreed on in the handshake (RFC 6455 section 1.9).
+    #: The subprotocol agreed on in the handshake (RFC 6455 section 1.9). Before
+    #: :meth:`accept`, the one that is taken if that isn't told otherwise.
     subprotocol: str | None
 
     def __init__(

@@ -1,0 +1,556 @@
+"""What Flask does for a request, done for a WebSocket."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import threading
+
+import flask
+import pytest
+from flask import Flask, abort, g, redirect, request, session
+from flask.sessions import SessionInterface, SessionMixin
+from websockets.exceptions import ConnectionClosed as ClientClosed
+from websockets.exceptions import InvalidStatus
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from flask_sockets import ConnectionClosed, Sockets
+
+HEADERS = {
+    "Upgrade": "websocket",
+    "Connection": "keep-alive, Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.fixture
+def app():
+    app = Flask(__name__)
+    app.secret_key = "secret"
+    return app
+
+
+@pytest.fixture
+def sockets(app):
+    return Sockets(app)
+
+
+def refusal(served, path, **options):
+    """Connect, and return the HTTP response that refuses it."""
+    with pytest.raises(InvalidStatus) as caught:
+        served.connect(path, **options)
+    return caught.value.response
+
+
+def closing(client):
+    """Read to the end, and return the code and reason."""
+    with pytest.raises(ClientClosed) as caught:
+        while True:
+            client.recv(timeout=10)
+    received = caught.value.rcvd
+    return (received.code, received.reason) if received else (1006, "")
+
+
+class Watch(logging.Handler):
+    """Keeps the records an app logs, and says when there is one."""
+
+    def __init__(self, app):
+        super().__init__()
+        self.records = []
+        app.logger.addHandler(self)
+        app.logger.propagate = False
+
+    def emit(self, record):
+        self.format(record)  # Sets exc_text.
+        self.records.append(record)
+
+
+# Before the protocol is switched
+
+
+def test_hooks_run_before_the_handler_and_share_its_context(app, sockets, serve):
+    """g and request are those of the handshake, for the life of the socket."""
+
+    @app.before_request
+    def before():
+        g.user = request.args["user"]
+
+    @sockets.route("/a")
+    def handler(ws):
+        for message in ws:
+            ws.send(f"{g.user} {message} {request.path} {flask.current_app.name}")
+
+    with serve(app).connect("/a?user=ada") as client:
+        client.send("hi")
+        assert client.recv(timeout=10) == f"ada hi /a {app.name}"
+
+
+@pytest.mark.parametrize("where", ["hook", "handler"])
+def test_abort_before_the_handshake_is_a_real_response(app, sockets, serve, where):
+    """The browser's developer tools show the 401, as for a page."""
+
+    @app.before_request
+    def before():
+        if where == "hook":
+            abort(401)
+
+    @sockets.route("/a")
+    def handler(ws):
+        abort(401)
+
+    @app.errorhandler(401)
+    def unauthorized(error):
+        return "who are you?", 401, {"X-Handled": "yes"}
+
+    response = refusal(serve(app), "/a")
+    assert response.status_code == 401
+    assert response.body == b"who are you?"
+    assert response.headers["X-Handled"] == "yes"
+
+
+def test_a_handler_may_answer_with_a_redirect_or_a_response(app, sockets, serve):
+    """What a handler returns instead of using the WebSocket is the response."""
+    sockets.add_url_rule("/go", "go", lambda ws: redirect("/login"))
+    sockets.add_url_rule("/full", "full", lambda ws: ({"error": "full"}, 503))
+    served = serve(app)
+    response = refusal(served, "/full")
+    assert (response.status_code, response.body) == (503, b'{"error":"full"}\n')
+    # This client library would follow a redirect.
+    connection = http.client.HTTPConnection(served.host)
+    connection.request("GET", "/go", headers=HEADERS)
+    with connection.getresponse() as answer:
+        assert (answer.status, answer.headers["Location"]) == (302, "/login")
+    connection.close()
+
+
+def test_an_error_before_the_handshake_is_a_500(app, sockets, serve):
+    """It is logged like the error of a view, and teardown functions get it."""
+    watch, torn = Watch(app), []
+
+    @sockets.route("/a")
+    def handler(ws):
+        raise KeyError("wsgi.websocket")
+
+    app.teardown_request(torn.append)
+    assert refusal(serve(app), "/a").status_code == 500
+    assert "KeyError: 'wsgi.websocket'" in watch.records[0].exc_text
+    assert [type(error) for error in torn] == [KeyError]
+
+
+def test_an_unknown_path_is_a_404_and_a_page_a_400(app, sockets, serve):
+    """Nothing is accepted that nobody serves."""
+    app.add_url_rule("/page", "page", lambda: "page")
+    served = serve(app)
+    assert refusal(served, "/nowhere").status_code == 404
+    assert refusal(served, "/page").status_code == 400
+
+
+def test_plain_http_on_a_socket_is_a_426(app, sockets):
+    """The answer says what the URL is for."""
+    sockets.add_url_rule("/a", "a", lambda ws: None)
+    response = app.test_client().get("/a")
+    assert response.status_code == 426
+    assert response.headers["Upgrade"] == "websocket"
+    assert "WebSocket" in response.text
+
+
+def test_the_app_may_handle_the_426(app, sockets):
+    """An error handler for HTTPException sees it, as all others."""
+
+    @app.errorhandler(HTTPException)
+    def handle(error):
+        return f"handled {error.code}", error.code
+
+    sockets.add_url_rule("/a", "a", lambda ws: None)
+    response = app.test_client().get("/a")
+    assert (response.status_code, response.text) == (426, "handled 426")
+
+
+# The handshake
+
+
+def test_after_request_headers_and_the_session_travel_with_the_101(app, sockets, serve):
+    """What is set before the first use of the WebSocket reaches the client."""
+
+    @app.after_request
+    def after(response):
+        response.headers["X-After"] = str(response.status_code)
+        return response
+
+    @sockets.route("/a")
+    def handler(ws):
+        session["user"] = "ada"
+        ws.accept(headers={"X-Mine": "mine"})
+        ws.send("hi")
+
+    app.add_url_rule("/who", "who", lambda: session.get("user", "nobody"))
+    with serve(app).connect("/a") as client:
+        headers = client.response.headers
+    assert headers["X-After"] == "101"
+    assert headers["X-Mine"] == "mine"
+    assert "Content-Type" not in headers
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    client = app.test_client(use_cookies=False)
+    assert client.get("/who", headers={"Cookie": cookie}).text == "ada"
+
+
+def test_after_request_functions_run_once(app, sockets, serve):
+    """They see the 101, and nothing at the end."""
+    seen, torn = [], threading.Event()
+
+    @app.after_request
+    def after(response):
+        seen.append(response.status_code)
+        return response
+
+    app.teardown_request(lambda error: torn.set())
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    with serve(app).connect("/a"):
+        assert torn.wait(10)
+    assert seen == [101]
+
+
+def test_the_session_of_the_client_is_there(app, sockets, serve):
+    """A cookie from a page is a session in the handler."""
+
+    @app.route("/login")
+    def login():
+        session["user"] = "ada"
+        return ""
+
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send(session["user"]))
+    client = app.test_client()
+    client.get("/login")
+    cookie = client.get_cookie("session")
+    header = {"Cookie": f"session={cookie.value}"}
+    with serve(app).connect("/a", additional_headers=header) as ws:
+        assert ws.recv(timeout=10) == "ada"
+
+
+def test_a_cookie_session_changed_too_late_is_warned_about(app, sockets, serve):
+    """Once, with the way out; a change in time is no reason to warn."""
+    watch, torn = Watch(app), threading.Event()
+
+    @sockets.route("/late")
+    def late(ws):
+        ws.send("x")
+        session["a"] = {"b": 1}
+
+    @sockets.route("/early")
+    def early(ws):
+        session["a"] = {"b": 1}
+        ws.send("x")
+
+    app.teardown_request(lambda error: torn.set())
+    served = serve(app)
+    for path in "/early", "/late":
+        torn.clear()
+        with served.connect(path):
+            assert torn.wait(10)
+    messages = [record.getMessage() for record in watch.records]
+    assert len(messages) == 1
+    assert "'/late' changed the session after the handshake" in messages[0]
+
+
+def test_a_session_on_the_server_is_saved_at_the_end(app, sockets, serve):
+    """Only a cookie can be too late."""
+    store, watch, torn = {}, Watch(app), threading.Event()
+
+    class ServerSession(dict, SessionMixin):
+        pass
+
+    class Interface(SessionInterface):
+        def open_session(self, app, request):
+            return ServerSession(store)
+
+        def save_session(self, app, session, response):
+            store.update(session)
+            response.set_cookie("session", "the-id")
+
+    app.session_interface = Interface()
+
+    @sockets.route("/a")
+    def handler(ws):
+        ws.send("x")
+        session["count"] = 1
+
+    app.teardown_request(lambda error: torn.set())
+    header = {"Cookie": "session=the-id"}
+    with serve(app).connect("/a", additional_headers=header):
+        assert torn.wait(10)
+    assert store == {"count": 1}
+    assert watch.records == []
+
+
+def test_a_handler_that_never_touches_the_websocket_is_accepted(app, sockets, serve):
+    """At the latest when it returns, and closed with 1000."""
+    sockets.add_url_rule("/a", "a", lambda ws: None)
+    with serve(app).connect("/a") as client:
+        assert closing(client) == (1000, "")
+
+
+def test_the_first_use_may_be_in_another_thread(app, sockets, serve):
+    """The hooks of the handshake run in the context of the request all the same."""
+
+    @app.after_request
+    def after(response):
+        response.headers["X-Path"] = request.path
+        return response
+
+    @sockets.route("/a")
+    def handler(ws):
+        thread = threading.Thread(target=ws.send, args=("from a thread",))
+        thread.start()
+        thread.join()
+
+    with serve(app).connect("/a") as client:
+        assert client.recv(timeout=10) == "from a thread"
+        assert client.response.headers["X-Path"] == "/a"
+
+
+def test_the_route_says_which_subprotocols_it_speaks(app, sockets, serve):
+    """The server's first choice among those the client offers."""
+
+    @sockets.route("/a", subprotocols=["v2", "v1"])
+    def handler(ws):
+        ws.send(str(ws.subprotocol))
+
+    served = serve(app)
+    with served.connect("/a", subprotocols=["v1", "v2"]) as client:
+        assert client.subprotocol == "v2"
+        assert client.recv(timeout=10) == "v2"
+    with served.connect("/a") as client:
+        assert client.subprotocol is None
+
+
+def test_a_handler_chooses_the_subprotocol(app, sockets, serve):
+    """One that wasn't offered would make the client close: that is an error."""
+    watch = Watch(app)
+    sockets.add_url_rule("/a", "a", lambda ws: ws.accept(ws.environ["QUERY_STRING"]))
+    served = serve(app)
+    with served.connect("/a?v1", subprotocols=["v1"]) as client:
+        assert client.subprotocol == "v1"
+    assert refusal(served, "/a?v3", subprotocols=["v1"]).status_code == 500
+    assert "doesn't offer the subprotocol 'v3'" in watch.records[0].exc_text
+
+
+# The handler's errors
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_an_error_of_the_handler_is_logged_and_closes_with_1011(
+    app, sockets, serve, debug
+):
+    """In debug the reason says what it was. Signals and teardown functions get it."""
+    app.debug = debug
+    watch, torn, signalled, done = Watch(app), [], [], threading.Event()
+
+    @sockets.route("/a")
+    def handler(ws):
+        ws.receive()
+        raise KeyError("x" * 200)
+
+    @app.teardown_request
+    def teardown(error):
+        torn.append(error)
+        done.set()
+
+    def on_exception(sender, exception):
+        signalled.append(exception)
+
+    with flask.got_request_exception.connected_to(on_exception, app):
+        with serve(app).connect("/a") as client:
+            client.send("x")
+            code, reason = closing(client)
+        assert done.wait(10)
+    assert code == 1011
+    assert reason == (f"KeyError: '{'x' * 112}" if debug else "")
+    assert len(watch.records) == 1
+    assert "KeyError: 'xxx" in watch.records[0].exc_text
+    assert torn == signalled
+    assert isinstance(torn[0], KeyError)
+
+
+def test_an_http_error_after_the_handshake_closes_with_1008(app, sockets, serve):
+    """Its status is the reason. It is no error to be logged."""
+    watch = Watch(app)
+
+    @sockets.route("/a")
+    def handler(ws):
+        ws.send("x")
+        abort(403)
+
+    with serve(app).connect("/a") as client:
+        assert closing(client) == (1008, "403 Forbidden")
+    assert watch.records == []
+
+
+def test_the_end_of_its_own_connection_is_no_error_of_a_handler(app, sockets, serve):
+    """A handler may let it pass when it sends to a client that has gone."""
+    watch, torn, done = Watch(app), [], threading.Event()
+
+    @sockets.route("/a")
+    def handler(ws):
+        while True:
+            ws.send(ws.receive())
+
+    @app.teardown_request
+    def teardown(error):
+        torn.append(error)
+        done.set()
+
+    with serve(app).connect("/a") as client:
+        client.send("x")
+        assert client.recv(timeout=10) == "x"
+    assert done.wait(10)
+    assert torn == [None]
+    assert watch.records == []
+
+
+def test_the_end_of_another_connection_is_an_error_of_the_handler(app, sockets, serve):
+    """A member of a chat that has gone must not end the chat of another silently."""
+    watch, members, gone = Watch(app), [], threading.Event()
+
+    @sockets.route("/member")
+    def member(ws):
+        members.append(ws)
+        assert ws.receive() is None
+        gone.set()
+
+    @sockets.route("/sender")
+    def sender(ws):
+        ws.receive()
+        members[0].send("are you there?")
+
+    served = serve(app)
+    with served.connect("/member"):
+        pass
+    assert gone.wait(10)
+    with served.connect("/sender") as client:
+        client.send("x")
+        assert closing(client) == (1011, "")
+    (record,) = watch.records
+    assert issubclass(record.exc_info[0], ConnectionClosed)
+
+
+def test_request_signals_frame_the_life_of_the_socket(app, sockets, serve):
+    """Started before the handler, finished after it, torn down at the end."""
+    events, done = [], threading.Event()
+
+    def on(name):
+        def receiver(sender, **extra):
+            events.append(name)
+            if name == "tearing down":
+                done.set()
+
+        return receiver
+
+    receivers = [on(n) for n in ("started", "finished", "tearing down")]
+    flask.request_started.connect(receivers[0], app)
+    flask.request_finished.connect(receivers[1], app)
+    flask.request_tearing_down.connect(receivers[2], app)
+    sockets.add_url_rule("/a", "a", lambda ws: events.append("handler"))
+    with serve(app).connect("/a"):
+        assert done.wait(10)
+    assert events == ["started", "handler", "finished", "tearing down"]
+
+
+# Origins
+
+
+def test_pages_of_other_sites_are_refused_by_default(app, sockets, serve):
+    """With a log line that names the setting."""
+    watch = Watch(app)
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    served = serve(app)
+    assert refusal(served, "/a", origin="https://evil.example").status_code == 403
+    assert "SOCKETS_ALLOWED_ORIGINS" in watch.records[0].getMessage()
+    for origin in None, f"http://{served.host}", f"https://{served.host}":
+        with served.connect("/a", origin=origin) as client:
+            assert client.recv(timeout=10) == "x"
+
+
+def test_a_hook_can_not_accept_what_the_origin_forbids(app, sockets, serve):
+    """The origin is checked before any hook sees the WebSocket."""
+    app.before_request(lambda: request.environ["wsgi.websocket"].send("too early"))
+    sockets.add_url_rule("/a", "a", lambda ws: None)
+    assert refusal(serve(app), "/a", origin="https://evil.example").status_code >= 400
+
+
+# Other middleware and servers
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+def test_proxy_fix_sees_websocket_requests(app, serve, sockets_first):
+    """Whether it was installed before Sockets or after."""
+    if sockets_first:
+        sockets = Sockets(app)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1, x_proto=1, x_prefix=1)
+    if not sockets_first:
+        sockets = Sockets(app)
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send(request.url))
+    headers = {
+        "X-Forwarded-Host": "example.com",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Prefix": "/app",
+    }
+    with serve(app).connect(
+        "/a", additional_headers=headers, origin="https://example.com"
+    ) as client:
+        assert client.recv(timeout=10) == "https://example.com/app/a"
+
+
+def test_middleware_whose_inside_cannot_be_found_is_gone_around(app, serve):
+    """As with 0.2.1, WebSockets work; only that middleware doesn't see them."""
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start_response: inner(environ, start_response)
+    sockets = Sockets(app)
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    with serve(app).connect("/a") as client:
+        assert client.recv(timeout=10) == "x"
+
+
+def test_middleware_that_also_holds_the_app_is_no_trap(app, serve):
+    """The search for the inside ends."""
+
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+            self._inner = app.wsgi_app
+
+        def __call__(self, environ, start_response):
+            return self._inner(environ, start_response)
+
+    app.wsgi_app = Middleware(app)
+    Sockets(app).add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    with serve(app).connect("/a") as client:
+        assert client.recv(timeout=10) == "x"
+
+
+def test_a_server_that_offers_no_socket_gets_a_501(app, sockets):
+    """And a log line that names servers that do."""
+    watch = Watch(app)
+    sockets.add_url_rule("/a", "a", lambda ws: None)
+    response = app.test_client().get("/a", headers=HEADERS)
+    assert response.status_code == 501
+    message = watch.records[0].getMessage()
+    assert "flask wsrun" in message
+    assert "gunicorn -k flask_sockets.worker" in message
+
+
+def test_any_other_object_in_the_environ_is_passed_as_it_is(app, sockets):
+    """Servers and tests may bring their own WebSocket."""
+    sent = []
+
+    class Fake:
+        send = sent.append
+
+    @sockets.route("/a/<name>")
+    def handler(ws, name):
+        ws.send((name, type(ws)))
+
+    fake = {"wsgi.websocket": Fake()}
+    app.test_client().get("/a/x", environ_overrides=fake)
+    assert sent == [("x", Fake)]
