@@ -1,0 +1,413 @@
+"""The chat page of example_app, in a real browser, against `flask wsrun --reload`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+EXAMPLE = Path(__file__).parents[1] / "example_app"
+
+CHROMIUM_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Seconds something may take before it counts as never happening. Generous, since a busy
+# machine proves nothing.
+PATIENCE = 30.0
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+class Server:
+    """`flask wsrun --reload` on a copy of the example, which the test may edit."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = 0
+        self.log: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        """Start the server and wait until it says where; the same port each time."""
+        command = ["--app", "example_app", "wsrun", "--reload"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flask", *command, "--port", str(self.port)],
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        listening = threading.Event()
+        self._reader = threading.Thread(
+            target=self._read, args=(self._process, listening)
+        )
+        self._reader.start()
+        if not listening.wait(PATIENCE) or not self.port:
+            self.stop()
+            pytest.fail("The server did not start. It said:\n" + "".join(self.log))
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does, which reaches the whole group."""
+        assert self._process.stdout is not None
+        try:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGINT)
+                self._process.wait(PATIENCE)
+        finally:
+            # As a rule nothing of it is left; a broken one must not outlive its test.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._reader.join()
+            self._process.stdout.close()
+
+    def _read(self, process: subprocess.Popen[str], listening: threading.Event) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.log.append(line)
+            if match := re.search(r"Running on http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(match[1])
+                listening.set()
+        listening.set()
+
+
+def run_copy(directory: Path) -> Iterator[Server]:
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(EXAMPLE, directory / "example_app", ignore=ignore)
+    server = Server(directory)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server with empty rooms, which the test may edit, stop and start."""
+    yield from run_copy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that leave it as it is."""
+    yield from run_copy(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        reason = f"None of {', '.join(names)} is installed."
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=CHROMIUM_ARGS
+        )
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """The page in a browser of its own, and what a person sees and does there."""
+
+    def __init__(self, browser: Browser, url: str, name: str) -> None:
+        self.name = name
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        context = browser.new_context()
+        context.set_default_timeout(PATIENCE * 1000)
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(url)
+        self.page.fill("#name", name)
+        self.page.press("#name", "Enter")
+        self.wait_until("connected")
+
+    def wait_until(self, state: str) -> None:
+        locator = self.page.locator("#state")
+        expect(locator).to_have_attribute("data-state", state)
+
+    def say(self, text: str) -> None:
+        self.page.fill("#text", text)
+        self.page.press("#text", "Enter")
+
+    def wait_for_texts(self, *texts: str) -> None:
+        """Wait until the confirmed messages on the page are exactly these."""
+        locator = self.page.locator("#messages .message:not(.pending) p")
+        expect(locator).to_have_text(list(texts))
+
+    def wait_for_pending(self, *texts: str) -> None:
+        locator = self.page.locator("#messages .message.pending p")
+        expect(locator).to_have_text(list(texts))
+
+    def wait_for_people(self, *names: str) -> None:
+        locator = self.page.locator("#people li span:nth-child(2)")
+        expect(locator).to_have_text(list(names))
+
+    def mark_page(self) -> None:
+        self.page.evaluate("window.sameDocument = true")
+
+    def is_marked(self) -> bool:
+        return bool(self.page.evaluate("window.sameDocument === true"))
+
+
+@pytest.fixture
+def ada(browser: Browser, server: Server) -> Iterator[Tab]:
+    tab = Tab(browser, server.url, "Ada")
+    yield tab
+    tab.page.context.close()
+    assert tab.errors == []
+
+
+@pytest.fixture
+def grace(browser: Browser, server: Server) -> Iterator[Tab]:
+    tab = Tab(browser, server.url, "Grace")
+    yield tab
+    tab.page.context.close()
+    assert tab.errors == []
+
+
+def test_two_tabs_chat_and_come_back_by_themselves_when_the_code_is_edited(
+    server: Server, ada: Tab, grace: Tab
+) -> None:
+    """An edit is live in open pages, which reconnect and lose nothing they showed."""
+    ada.wait_for_people("Ada", "Grace")
+    grace.wait_for_people("Ada", "Grace")
+    ada.say("Hello Grace")
+    grace.wait_for_texts("Hello Grace")
+    grace.say("Hello Ada")
+    for tab in (ada, grace):
+        tab.wait_for_texts("Hello Grace", "Hello Ada")
+        tab.mark_page()
+
+    source = server.directory / "example_app" / "__init__.py"
+    code = source.read_text()
+    new_greeting = "Edited while you watch."
+    edited = re.sub(r'(?m)^GREETING = ".*"$', f'GREETING = "{new_greeting}"', code)
+    assert edited != code
+    source.write_text(edited)
+
+    for tab in (ada, grace):
+        expect(tab.page.locator("#greeting")).to_have_text(new_greeting)
+        tab.wait_until("connected")
+        tab.wait_for_people("Ada", "Grace")
+    ada.say("Still there?")
+    grace.wait_for_texts("Hello Grace", "Hello Ada", "Still there?")
+    grace.say("Yes")
+    for tab in (ada, grace):
+        tab.wait_for_texts("Hello Grace", "Hello Ada", "Still there?", "Yes")
+        assert tab.is_marked()
+
+
+def test_what_is_typed_while_the_server_is_away_arrives_when_it_is_back(
+    server: Server, ada: Tab, grace: Tab
+) -> None:
+    """Messages wait in the page, and are sent once, in order, when it reconnects."""
+    server.stop()
+    ada.wait_until("reconnecting")
+    ada.say("One")
+    ada.say("Two")
+    ada.wait_for_pending("One", "Two")
+    server.start()
+    for tab in (ada, grace):
+        tab.wait_until("connected")
+    grace.wait_for_texts("One", "Two")
+    ada.wait_for_texts("One", "Two")
+    ada.wait_for_pending()
+
+
+def test_a_page_that_was_cut_off_gets_what_it_missed_and_nothing_twice(
+    ada: Tab, grace: Tab
+) -> None:
+    """The history sent on reconnecting is merged with the messages on the page."""
+    ada.say("Before")
+    grace.wait_for_texts("Before")
+    grace.page.evaluate("disconnect()")
+    ada.wait_for_people("Ada")
+    ada.say("Meanwhile")
+    ada.wait_for_texts("Before", "Meanwhile")
+    grace.page.evaluate("reconnectNow()")
+    grace.wait_for_texts("Before", "Meanwhile")
+    ada.wait_for_people("Ada", "Grace")
+
+
+def test_the_history_of_a_room_is_shown_to_whoever_comes_later(
+    ada: Tab, grace: Tab
+) -> None:
+    """A message stays in its room, and is there for the next person who enters."""
+    ada.page.click("[data-room=python]")
+    ada.wait_until("connected")
+    ada.say("Only in #python")
+    ada.wait_for_texts("Only in #python")
+    grace.wait_for_people("Grace")
+    grace.wait_for_texts()
+    grace.page.click("[data-room=python]")
+    grace.wait_for_texts("Only in #python")
+    assert grace.page.url.endswith("#python")
+    ada.wait_for_people("Ada", "Grace")
+
+
+def test_a_message_is_never_taken_for_html(ada: Tab, grace: Tab) -> None:
+    """Markup in a message or a name appears as the characters that were typed."""
+    ada.page.fill("#name", "<i>Ada</i>")
+    ada.page.press("#name", "Enter")
+    grace.wait_for_people("<i>Ada</i>", "Grace")
+    ada.say("<img src=x onerror='window.hacked = true'>")
+    grace.wait_for_texts("<img src=x onerror='window.hacked = true'>")
+    assert grace.page.locator("#messages img, #messages i, #people i").count() == 0
+    assert grace.page.evaluate("window.hacked") is None
+
+
+def test_the_page_fetches_nothing_from_elsewhere(server: Server, ada: Tab) -> None:
+    """The example works on a machine without a network."""
+    elsewhere = [
+        url for url in ada.requests if not url.startswith((server.url, "data:"))
+    ]
+    assert ada.requests[0] == server.url
+    assert elsewhere == []
+
+
+# ---- The same server without a browser ----
+
+JOIN = '{"type": "join", "name": "Mallory"}'
+
+
+def ask(server: Server, path: str, *messages: str | bytes) -> list[str | bytes]:
+    """Send messages one by one over one connection; return the answer to each."""
+    answers = []
+    with connect(f"ws://127.0.0.1:{server.port}{path}") as ws:
+        for message in messages:
+            ws.send(message)
+            answers.append(ws.recv(timeout=PATIENCE))
+    return answers
+
+
+def ask_chat(server: Server, room: str, *messages: str | bytes) -> list[Any]:
+    return [json.loads(answer) for answer in ask(server, f"/chat/{room}", *messages)]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        (b"\xff\xfe\xfd", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "JSON object"),
+        ("{}", "'type'"),
+        ('{"type": ["join"]}', "'type'"),
+        ('{"type": "message", "text": "Hello"}', "Join the room"),
+        ('{"type": "join"}', "must be text"),
+        ('{"type": "join", "name": 7}', "must be text"),
+        ('{"type": "join", "name": "  "}', "empty"),
+        (f'{{"type": "join", "name": "{"x" * 41}"}}', "at most 40"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_bad_input_is_answered_and_the_connection_stays(
+    shared_server: Server, message: str | bytes, reason: str
+) -> None:
+    """The server says what is wrong with a message, and the next good one works."""
+    error, welcome = ask_chat(shared_server, "lobby", message, JOIN)
+    assert error["type"] == "error"
+    assert reason in error["message"]
+    assert welcome["type"] == "welcome"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "empty"), ("x" * 2001, "at most 2000"), (7, "must be text")],
+)
+def test_a_message_that_is_refused_is_named_in_the_error(
+    shared_server: Server, text: object, reason: str
+) -> None:
+    """The error carries the id of the message, so a page can give up sending it."""
+    message = json.dumps({"type": "message", "id": "m-1", "text": text})
+    error = ask_chat(shared_server, "lobby", JOIN, message)[1]
+    assert error["type"] == "error"
+    assert error["id"] == "m-1"
+    assert reason in error["message"]
+
+
+def test_half_a_surrogate_pair_does_not_poison_a_room(shared_server: Server) -> None:
+    """What cannot be sent as UTF-8 never gets into the history."""
+    half = '{"type": "message", "text": "\\ud83d"}'
+    assert ask_chat(shared_server, "random", JOIN, half)[1]["text"] == "?"
+    (welcome,) = ask_chat(shared_server, "random", JOIN)
+    assert [message["text"] for message in welcome["history"]] == ["?"]
+
+
+def test_a_room_remembers_its_last_fifty_messages(shared_server: Server) -> None:
+    """A newcomer gets the latest messages, the oldest of them first."""
+    said = [json.dumps({"type": "message", "text": str(n)}) for n in range(53)]
+    ask_chat(shared_server, "python", JOIN, *said)
+    (welcome,) = ask_chat(shared_server, "python", JOIN)
+    texts = [message["text"] for message in welcome["history"]]
+    assert texts == [str(n) for n in range(3, 53)]
+
+
+def test_a_member_who_does_not_read_holds_up_nobody(server: Server) -> None:
+    """Everybody else chats on, and the one who does not read is dropped with 1013."""
+    url = f"ws://127.0.0.1:{server.port}/chat/lobby"
+    # A small buffer of its own, so that what is not read soon waits in the server.
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    sock.connect(("127.0.0.1", server.port))
+    with connect(url, sock=sock, max_queue=1) as slow, connect(url) as ada:
+        for ws in (slow, ada):
+            ws.send(JOIN)
+            assert json.loads(ws.recv(timeout=PATIENCE))["type"] == "welcome"
+        # 24 KB each on the wire, and in all more than buffers and outbox hold.
+        text = "\N{WAVING HAND SIGN}" * 2000
+        for n in range(600):
+            ada.send(json.dumps({"type": "message", "id": str(n), "text": text}))
+            assert json.loads(ada.recv(timeout=PATIENCE))["id"] == str(n)
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                slow.recv(timeout=PATIENCE)
+        assert slow.close_code == 1013
+        assert json.loads(ada.recv(timeout=PATIENCE))["type"] == "left"
+
+
+def test_echo_sends_text_back_as_text_and_binary_as_binary(
+    shared_server: Server,
+) -> None:
+    """The smallest route of the example keeps the kind of every message."""
+    messages: list[str | bytes] = ["text \N{WAVING HAND SIGN}", b"\x00\xff", "", b""]
+    assert ask(shared_server, "/echo", *messages) == messages
+
+
+def test_a_room_that_does_not_exist_cannot_be_entered(shared_server: Server) -> None:
+    """The handshake for an unknown room is refused with 404."""
+    with pytest.raises(InvalidStatus) as caught:
+        ask(shared_server, "/chat/nowhere", JOIN)
+    assert caught.value.response.status_code == 404
