@@ -1,0 +1,205 @@
+"""The command ``flask wsrun``.
+
+Every ``flask`` command imports this module, so it imports only what is there anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+
+import click
+from flask.cli import ScriptInfo, SeparatedPathType, pass_script_info
+from flask.helpers import get_debug_flag
+
+
+def _variables(name: str) -> list[str]:
+    """The environment variables of an option, the first one that is set counts."""
+    return [f"FLASK_WSRUN_{name}", f"FLASK_RUN_{name}"]
+
+
+def _set_debug(
+    ctx: click.Context, param: click.Parameter, value: bool | None
+) -> bool | None:
+    if value is not None:
+        # As 'flask --debug' does it: the app is to find it while it is loaded.
+        os.environ["FLASK_DEBUG"] = "1" if value else "0"
+
+    return value
+
+
+class _CertificateType(click.Path):
+    """The path of a file, or the word ``adhoc``."""
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> t.Any:
+        if value != "adhoc":
+            return super().convert(value, param, ctx)
+
+        try:
+            import cryptography  # noqa: F401
+        except ImportError:
+            raise click.BadParameter(
+                "An ad-hoc certificate needs the library 'cryptography'. Install it, or"
+                " give the path of a certificate.",
+                ctx,
+                param,
+            ) from None
+
+        return value
+
+
+@click.command("wsrun", short_help="Run a development server with WebSockets.")
+@click.option(
+    "--debug/--no-debug",
+    default=None,
+    callback=_set_debug,
+    expose_value=False,
+    help="Set debug mode.",
+)
+@click.option(
+    "--host",
+    "-h",
+    default="127.0.0.1",
+    envvar=_variables("HOST"),
+    help="The interface to bind to.",
+)
+@click.option(
+    "--port",
+    "-p",
+    type=click.IntRange(0, 65535),
+    default=5000,
+    envvar=_variables("PORT"),
+    help="The port to bind to, 0 for any free one.",
+)
+@click.option(
+    "--cert",
+    type=_CertificateType(exists=True, dir_okay=False, resolve_path=True),
+    envvar=_variables("CERT"),
+    help="A certificate file to serve HTTPS and wss:// with, or 'adhoc'.",
+)
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    envvar=_variables("KEY"),
+    help="The key file of the certificate.",
+)
+@click.option(
+    "--reload/--no-reload",
+    default=None,
+    envvar=_variables("RELOAD"),
+    help="Enable or disable the reloader. By default the reloader is active if debug is"
+    " enabled.",
+)
+@click.option(
+    "--debugger/--no-debugger",
+    default=None,
+    envvar=_variables("DEBUGGER"),
+    help="Enable or disable the debugger. By default the debugger is active if debug is"
+    " enabled.",
+)
+@click.option(
+    "--extra-files",
+    default=None,
+    type=SeparatedPathType(),
+    envvar=_variables("EXTRA_FILES"),
+    help="Extra files, directories and patterns of files that reload on a change."
+    f" Multiple ones are separated by {os.path.pathsep!r}.",
+)
+@click.option(
+    "--exclude-patterns",
+    default=None,
+    type=SeparatedPathType(),
+    envvar=_variables("EXCLUDE_PATTERNS"),
+    help="Files and directories that never reload: names, or paths if there is a slash,"
+    f" both with wildcards. Multiple ones are separated by {os.path.pathsep!r}.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Seconds that open WebSockets and requests get to end when the server reloads"
+    " or stops.",
+)
+@pass_script_info
+def wsrun_command(
+    info: ScriptInfo,
+    host: str,
+    port: int,
+    cert: str | None,
+    key: str | None,
+    reload: bool | None,
+    debugger: bool | None,
+    extra_files: list[str] | None,
+    exclude_patterns: list[str] | None,
+    grace: float,
+) -> None:
+    """Run a local development server that serves WebSockets.
+
+    This server is for development purposes only. It does not provide the stability,
+    security, or performance of production WSGI servers.
+
+    The reloader and debugger are enabled by default with the '--debug' option.
+    """
+    from .listening import bind, make_certificate
+    from .settings import Settings
+    from .supervisor import Supervisor
+
+    if cert is not None and cert != "adhoc" and key is None:
+        raise click.UsageError(
+            "'--cert' needs '--key', the key file of the certificate."
+        )
+
+    if key is not None and (cert is None or cert == "adhoc"):
+        raise click.UsageError("'--key' needs '--cert', the file of its certificate.")
+
+    debug = get_debug_flag()
+
+    with make_certificate(cert, key) as certificate, bind(host, port) as listener:
+        settings = Settings(
+            app=_import_path(info),
+            set_debug_flag=info.set_debug_flag,
+            debug=debug,
+            host=host,
+            port=listener.getsockname()[1],
+            certificate=certificate,
+            reload=debug if reload is None else reload,
+            debugger=debug if debugger is None else debugger,
+            extra_files=tuple(extra_files or ()),
+            exclude_patterns=tuple(exclude_patterns or ()),
+            grace=grace,
+            dotenv=_dotenv_values(info),
+        )
+        sys.exit(Supervisor(settings, listener).run())
+
+
+def _import_path(info: ScriptInfo) -> str | None:
+    """The app's import path. The factory of a command line of the app's own is turned
+    into one, since the app is loaded in another process.
+    """
+    if info.app_import_path is not None or info.create_app is None:
+        return info.app_import_path
+
+    module = info.create_app.__module__
+    name = info.create_app.__qualname__
+
+    if module == "__main__":
+        module = os.path.abspath(str(sys.modules["__main__"].__file__))
+
+    return f"{module}:{name}"
+
+
+def _dotenv_values(info: ScriptInfo) -> dict[str, str] | None:
+    """The variables that ``flask`` has taken from ``.env`` and ``.flaskenv``, ``None``
+    if it does not read them.
+    """
+    # Flask 3.0 has no such attribute, and always reads them.
+    if not getattr(info, "load_dotenv_defaults", True):
+        return None
+
+    from .environment import values_in_effect
+
+    return values_in_effect()

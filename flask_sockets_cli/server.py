@@ -1,0 +1,376 @@
+"""The process that serves: loads the app once, serves it with gevent until it is told
+to stop, and ends. It is patched before it comes here, and watches nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import ssl
+import sys
+import time
+import traceback
+import types
+import typing as t
+
+import gevent
+from flask import Flask
+from flask.cli import NoAppException, ScriptInfo
+from gevent.pywsgi import WSGIServer
+from werkzeug.debug import DebuggedApplication
+
+from flask_sockets.handler import WebSocketHandler
+
+from .channel import Channel, Message
+from .environment import read_again
+from .logs import access_line, access_logger, say
+from .settings import Settings
+from .sources import imported_files, read_afresh
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: Seconds in which a fresh connection's first request is waited for when the server
+#: stops, since its client has been told that it is connected.
+_FIRST_REQUEST = 0.05
+
+
+def run(
+    order: Message,
+    listener: socket.socket,
+    commands: Channel,
+    reports: Channel,
+) -> int:
+    """Load the app and serve it until told to stop.
+
+    :param order: ``settings`` are those of :class:`Settings`, ``first`` says whether
+        nothing has been served yet, ``crash`` why the last server is gone, if a page
+        that says so is to be served in place of the app.
+    :param listener: the listening socket, which others hold as well.
+    :param commands: where the order to stop comes from.
+    :param reports: where to tell what was loaded.
+    :return: the exit status.
+    """
+    # Sequences have become lists on the way, which serve as well.
+    settings = Settings(**order["settings"])
+    read: dict[str, str] = {}
+    loaded = False
+
+    if settings.reload:
+        # Apps ask for this to start their schedulers and the like once, and not in a
+        # process that only watches.
+        os.environ["WERKZEUG_RUN_MAIN"] = "true"
+
+    def tell(path: str, digest: str) -> None:
+        if loaded:  # an import inside of a function
+            reports.send(event="read", files={path: digest})
+        else:
+            read[path] = digest
+
+    read_afresh(tell)
+    app, failure = _load(settings, order)
+
+    if failure is not None and (
+        not settings.reload or (order["first"] and isinstance(failure, NoAppException))
+    ):
+        _explain(failure)
+        reports.send(event="failed")
+        return 1
+
+    if failure is not None:
+        _explain(failure)
+
+    application, debugger = _wrap(settings, app, failure)
+    server = Server(listener, application, settings)
+    server.start()
+    loaded = True
+    reports.send(
+        event="loaded",
+        error=None if failure is None else type(failure).__name__,
+        files=read,
+        imported=imported_files(),
+        websocket_routes=None if app is None else _count_websocket_routes(app),
+        pin=debugger.pin if debugger is not None else None,
+        debugger=debugger is not None,
+    )
+
+    # None comes when the process above is gone: then nobody is left to serve for.
+    while (messages := commands.receive()) is not None:
+        for message in messages:
+            if message["do"] == "stop":
+                server.drain(message["code"], message["reason"], settings.grace)
+                return 0
+
+    return 0
+
+
+def _load(
+    settings: Settings, order: Message
+) -> tuple[Flask, None] | tuple[None, BaseException]:
+    """The app, or the reason why there is none."""
+    if order["crash"]:
+        return None, ServerCrashed(order["crash"])
+
+    if settings.dotenv is not None and not order["first"]:
+        read_again(settings.dotenv)
+
+    info = ScriptInfo(
+        app_import_path=settings.app, set_debug_flag=settings.set_debug_flag
+    )
+
+    try:
+        return info.load_app(), None
+    except (Exception, SystemExit) as error:
+        return None, _true_error(error)
+
+
+class ServerCrashed(Exception):
+    """The process that served the app has ended by itself."""
+
+
+def _true_error(error: BaseException) -> BaseException:
+    """The error as the app raised it.
+
+    Flask makes the text of an ``ImportError`` inside of the app's module part of its
+    own error. That a module was not found at all has no frame below Flask's own.
+    """
+    cause = error.__context__
+
+    if (
+        isinstance(error, NoAppException)
+        and isinstance(cause, ImportError)
+        and cause.__traceback__ is not None
+        and cause.__traceback__.tb_next is not None
+    ):
+        error = cause
+
+    return error.with_traceback(_app_frames(error.__traceback__))
+
+
+def _app_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """A traceback from the first frame on that is not this server's or Flask's."""
+    loaders = {__file__, sys.modules[ScriptInfo.__module__].__file__}
+
+    while tb is not None and tb.tb_frame.f_code.co_filename in loaders:
+        tb = tb.tb_next
+
+    return tb
+
+
+def _explain(failure: BaseException) -> None:
+    """Say in the terminal why the app was not loaded."""
+    if isinstance(failure, NoAppException):
+        say(f"Error: {failure.format_message()}")
+    elif isinstance(failure, ServerCrashed):
+        say(f"Error: {failure}")
+    else:
+        say("".join(traceback.format_exception(failure)).rstrip())
+
+
+def _wrap(
+    settings: Settings, app: Flask | None, failure: BaseException | None
+) -> tuple[WSGIApplication, DebuggedApplication | None]:
+    """What is served for the app, and the debugger if it is part of it."""
+    served: WSGIApplication
+
+    if app is not None:
+        served = app
+    else:
+        assert failure is not None
+        served = _failed_app(failure, raises=settings.debugger)
+
+    if not settings.debugger:
+        return served, None
+
+    debugged = DebuggedApplication(served, evalex=True, pin_logging=False)
+    # Only now: it would have logged the PIN once more, for each reload.
+    debugged.pin_logging = True
+    debugged.trusted_hosts.append(settings.host)
+
+    def application(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> t.Iterable[bytes]:
+        # The page of an error is nothing a WebSocket could show.
+        if is_upgrade(environ):
+            return served(environ, start_response)
+
+        return debugged(environ, start_response)
+
+    return application, debugged
+
+
+def is_upgrade(environ: WSGIEnvironment) -> bool:
+    """Whether a request asks for a WebSocket (RFC 6455, section 4.1)."""
+    return (
+        environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+        and "upgrade" in environ.get("HTTP_CONNECTION", "").lower()
+    )
+
+
+def _failed_app(failure: BaseException, raises: bool) -> WSGIApplication:
+    """An app that tells why the true one was not loaded.
+
+    :param raises: whether it raises the failure, for the debugger to show.
+    """
+    name = type(failure).__name__
+    reason = f"{name}: {failure}" if str(failure) else name
+    sentence = f"The app could not be loaded. {reason}\n".encode()
+    frames = failure.__traceback__
+
+    def application(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> t.Iterable[bytes]:
+        __traceback_hide__ = True
+        upgrade = is_upgrade(environ)
+
+        if raises and not upgrade:
+            # The terminal has shown it already, once for all requests.
+            environ["wsgi.errors"] = io.StringIO()
+            raise (
+                failure.with_traceback(frames)
+                if isinstance(failure, Exception)
+                else RuntimeError(reason)  # SystemExit would end the server
+            )
+
+        start_response(
+            "503 Service Unavailable" if upgrade else "500 Internal Server Error",
+            [
+                ("Content-Type", "text/plain; charset=utf-8"),
+                ("Content-Length", str(len(sentence))),
+                ("Connection", "close"),
+            ],
+        )
+        return [sentence]
+
+    return application
+
+
+def _count_websocket_routes(app: Flask) -> int:
+    return sum(rule.websocket for rule in app.url_map.iter_rules())
+
+
+class Handler(WebSocketHandler):
+    """One connection."""
+
+    server: Server
+
+    def handle_one_response(self) -> None:
+        with self.server.request_of(self.client_address):
+            super().handle_one_response()
+
+        if self.server.stopping:
+            self.close_connection = True
+
+    def log_request(self) -> None:
+        """Write the access line: for a WebSocket, when it has ended."""
+        address = self.client_address
+        # A socket error while writing turns the code negative. A request that cannot
+        # be read has a status only.
+        code = abs(self.code or 0) if self.environ else int(self.status)
+        access_logger().info(
+            "%s",
+            access_line(
+                str(address[0]) if isinstance(address, tuple) else "<local>",
+                self.requestline or "",
+                code,
+                None,
+                time.localtime(),
+            ),
+        )
+
+
+class Server(WSGIServer):
+    """Serves one load of the app on a listening socket that outlives it."""
+
+    def __init__(
+        self, listener: socket.socket, application: WSGIApplication, settings: Settings
+    ) -> None:
+        options: dict[str, t.Any] = {}
+
+        if settings.certificate is not None:
+            # Made here and not handed down: only the patched module's connections
+            # let other greenlets run.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*settings.certificate)
+            options["ssl_context"] = context
+
+        super().__init__(
+            listener,
+            application,
+            handler_class=Handler,
+            environ={
+                # Else gevent asks the name service for it, before every first request.
+                "SERVER_NAME": settings.host,
+                # Greenlets are no threads, but just as little one after the other.
+                "wsgi.multithread": True,
+            },
+            **options,
+        )
+        #: Whether it accepts no more, and only finishes what is under way.
+        self.stopping = False
+        self._requests = 0
+        # When the connections were accepted that have not sent a request yet, by the
+        # address of the client.
+        self._fresh: dict[t.Any, float] = {}
+
+    def do_handle(self, *args: t.Any) -> None:
+        _, address = args
+        self._fresh[address] = time.monotonic()
+        super().do_handle(*args)
+
+    def do_close(self, *args: t.Any) -> None:
+        _, address = args
+        self._fresh.pop(address, None)
+        super().do_close(*args)
+
+    @contextlib.contextmanager
+    def request_of(self, address: t.Any) -> t.Iterator[None]:
+        """Count a request, or a WebSocket, as under way."""
+        self._fresh.pop(address, None)
+        self._requests += 1
+
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    def is_busy(self) -> bool:
+        """Whether there is something to wait for: requests, and connections so fresh
+        that one is on its way. Those merely kept open for another request do not count.
+        """
+        now = time.monotonic()
+        return self._requests > 0 or any(
+            now - since < _FIRST_REQUEST for since in self._fresh.values()
+        )
+
+    def drain(self, code: int, reason: str, grace: float) -> None:
+        """Accept no more, close the WebSockets, and wait for what is under way.
+
+        :param code: the close code for the WebSockets (RFC 6455, section 7.4.1).
+        :param reason: the close reason.
+        :param grace: seconds to wait at most.
+        """
+        deadline = time.monotonic() + grace
+        self.stopping = True
+        self.stop_accepting()
+        _close_websockets(code, reason)
+
+        while time.monotonic() < deadline and self.is_busy():
+            gevent.sleep(0.002)
+
+    def wrap_socket_and_handle(self, client_socket: t.Any, address: t.Any) -> t.Any:
+        try:
+            return super().wrap_socket_and_handle(client_socket, address)
+        except (ssl.SSLError, ConnectionError) as error:
+            # A browser that does not trust the certificate, or plain HTTP.
+            access_logger().error("TLS error from %s: %s", address[0], error)
+            return None
+
+
+def _close_websockets(code: int, reason: str) -> None:
+    # The only thing this package knows of the other's inside.
+    from flask_sockets.keeper import close_all
+
+    close_all(code, reason)

@@ -1,0 +1,40 @@
+"""What the command was asked for, as it travels from one process to the next."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything the processes below the command need to know.
+
+    Only what JSON can carry, since it travels to another interpreter.
+    """
+
+    #: The import path of the app, as ``flask --app`` takes it.
+    app: str | None
+    #: Whether ``app.debug`` follows ``FLASK_DEBUG``.
+    set_debug_flag: bool
+    #: Debug mode, as the banner tells it.
+    debug: bool
+    #: The host the person asked for, as opposed to the address it stands for.
+    host: str
+    #: The port, 0 for any free one.
+    port: int
+    #: A certificate and its key, both paths of PEM files, or ``None`` for plain HTTP.
+    certificate: tuple[str, str] | None
+    #: Whether a change of a file reloads the app.
+    reload: bool
+    #: Whether Werkzeug's debugger answers for exceptions.
+    debugger: bool
+    #: Files, directories and globs that reload the app as its modules do.
+    extra_files: tuple[str, ...]
+    #: Patterns of paths that never count.
+    exclude_patterns: tuple[str, ...]
+    #: Seconds that open WebSockets and requests get before they are cut.
+    grace: float
+    #: The values that came from ``.env`` and ``.flaskenv``, so that a reload can
+    #: take them back before it reads the files again. ``None`` where the files
+    #: are not to be read.
+    dotenv: dict[str, str] | None

@@ -1,0 +1,535 @@
+"""The process the person has started: owns the listening socket, watches the files, and
+has the app served by processes below it. It imports neither the app nor gevent.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+import typing as t
+
+from .channel import Channel, Message
+from .environment import files as dotenv_files
+from .logs import notice, say, show_banner
+from .settings import Settings
+from .watching import Contents, Event, Rules, import_root, module_root, touched
+
+if t.TYPE_CHECKING:
+    from .observer import Watcher
+
+#: Seconds without another change after which a burst of them is taken to be over.
+_QUIET = 0.01
+#: The same where a file is empty or gone, as it is for a moment when it is being saved.
+_QUIET_UNFINISHED = 0.1
+#: Seconds after which a burst is not waited for any longer.
+_LONGEST_BURST = 0.25
+#: Seconds that a server gets on top of the grace period before it is killed.
+_MARGIN = 0.25
+#: Seconds in which a second signal to end is the first one once more: programs that
+#: start others pass on the Ctrl-C that the terminal has sent to all of them anyway.
+_SAME_REQUEST = 0.1
+
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
+]
+
+
+class Stop(t.NamedTuple):
+    """In the inbox: the person wants it to end."""
+
+
+class Gone(t.NamedTuple):
+    """In the inbox: a process below has ended."""
+
+
+class Supervisor:
+    """Keeps the app served until it is told to stop.
+
+    Whatever happens comes as an item of one inbox and is dealt with by one thread, so
+    there is nothing to lock. None of it waits for anything but the next item.
+
+    :param settings: what the command was asked for.
+    :param listener: the bound and listening socket. It stays open while the processes
+        that accept from it come and go, so no connection is ever refused.
+    :param forks: whether processes can be forked.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        forks: bool = hasattr(os, "fork"),
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._forks = forks
+        # A signal's handler puts into it while this thread may be reading from it,
+        # which is what a SimpleQueue allows and a Queue does not.
+        self._inbox: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()
+        self._status: int | None = None
+
+        self._warm: Warm | None = None
+        self._warm_files: set[str] | None = None
+        self._server: t.Literal["none", "loading", "serving", "stopping"] = "none"
+        self._load_wanted = True
+        self._renew_warm = False
+        self._kill_at: float | None = None
+        self._crash: str | None = None
+        self._serves_crash = False
+        self._first = True
+        self._stopping_since: float | None = None
+        self._pin: str | None = None
+
+        self._watcher: Watcher | None = None
+        self._rules = Rules(
+            (*settings.extra_files, *dotenv_files()), settings.exclude_patterns
+        )
+        self._contents = Contents()
+        self._changed: dict[str, None] = {}
+        self._changed_since = 0.0
+        self._act_at: float | None = None
+        self._reload_since: float | None = None
+
+    def run(self) -> int:
+        """Serve. Return the exit status."""
+        with self._signals():
+            try:
+                self._start_warm()
+
+                if self._settings.reload:
+                    self._start_watching()
+
+                self._go_on()
+
+                while self._status is None:
+                    self._step()
+            finally:
+                self._end()
+
+        return self._status or 0
+
+    # The loop
+
+    def _step(self) -> None:
+        """Wait for the next thing to happen and deal with it."""
+        try:
+            source, item = self._inbox.get(timeout=self._seconds_left())
+        except queue.Empty:
+            source = item = None
+
+        if isinstance(item, Stop):
+            self._stop()
+        elif source is self._watcher and item is not None:
+            self._examine(t.cast(Event, item))
+        elif source is self._warm and isinstance(item, Gone):
+            self._warm_ended()
+        elif source is self._warm and isinstance(item, dict):
+            self._listen_to(item)
+
+        now = time.monotonic()
+
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_server()
+
+        if self._act_at is not None and now >= self._act_at:
+            self._reload()
+
+    def _seconds_left(self) -> float | None:
+        moments = [at for at in (self._kill_at, self._act_at) if at is not None]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _listen_to(self, message: Message) -> None:
+        match message["event"]:
+            case "ready":
+                self._warm_files = set(message["imported"])
+            case "read":
+                self._learn(message["files"], ())
+            case "loaded":
+                self._server_loaded(message)
+            case "failed":
+                self._status = 1
+            case "exited":
+                self._server_ended(message["status"])
+
+    # The processes below
+
+    def _start_warm(self) -> None:
+        self._renew_warm = False
+        self._warm_files = None
+        self._warm = Warm(self._listener, self._forks, self._inbox)
+
+    def _go_on(self) -> None:
+        """No server is left: end, or start the next one if one is wanted."""
+        if self._stopping_since is not None:
+            self._status = 0
+        elif self._load_wanted:
+            self._load_wanted = False
+
+            if self._renew_warm and self._warm is not None:
+                self._warm.end()
+                self._warm = None
+
+            if self._warm is None:
+                self._start_warm()
+                assert self._warm is not None
+
+            self._server = "loading"
+            self._warm.send(
+                do="load",
+                settings=dataclasses.asdict(self._settings),
+                first=self._first,
+                crash=self._crash,
+            )
+            self._serves_crash = self._crash is not None
+            self._crash = None
+
+    def _server_loaded(self, message: Message) -> None:
+        self._learn(message["files"], message["imported"])
+
+        if self._server != "loading":
+            return  # it is being stopped already, for the sake of a later edit
+
+        self._server = "serving"
+        problem = message["error"]
+
+        if self._first:
+            self._first = False
+            show_banner(
+                self._settings.app,
+                self._settings.debug,
+                self._settings.host,
+                self._settings.port,
+                self._settings.certificate is not None,
+                message["websocket_routes"],
+            )
+
+            if self._watcher is not None:
+                notice(f"Reloading with {self._watcher.name}")
+
+            if message["debugger"]:
+                notice("Debugger is active!")
+        elif problem is None and self._reload_since is not None:
+            elapsed = time.monotonic() - self._reload_since
+            notice(f"Reloaded in {elapsed * 1000:.0f} ms")
+
+        self._reload_since = None
+
+        if message["debugger"] and message["pin"] != self._pin:
+            self._pin = message["pin"]
+            notice(f"Debugger PIN: {self._pin}")
+
+        if problem is not None:
+            notice(f"The app could not be loaded ({problem}). Waiting for a change.")
+
+    def _server_ended(self, status: int | None) -> None:
+        """A server's process is gone.
+
+        :param status: its exit status, negative for a signal, ``None`` if unknown.
+        """
+        was = self._server
+        self._server = "none"
+        self._kill_at = None
+
+        if was in ("serving", "loading") and not self._load_wanted:
+            self._server_crashed(_describe_end(status))
+
+        if self._status is None:
+            self._go_on()
+
+    def _server_crashed(self, reason: str) -> None:
+        if not self._settings.reload:
+            say(f"Error: {reason}")
+            self._status = 1
+        elif not self._serves_crash:
+            # Its place is taken by one that tells so, until a change may mend it.
+            self._crash = reason
+            self._load_wanted = True
+        else:
+            notice(f"{reason} Waiting for a change.")
+
+    def _warm_ended(self) -> None:
+        assert self._warm is not None
+        self._warm.end()
+        self._warm = None
+
+        if self._warm_files is None and self._server != "stopping":
+            # It did not get as far as to serve, and would not the next time. Why, it
+            # has told in the terminal.
+            self._status = 1
+        else:
+            self._server_ended(None)
+
+    def _stop_server(self, code: int, reason: str) -> None:
+        """Have the server end, or go on at once if there is none."""
+        if self._server == "none" or self._warm is None:
+            self._go_on()
+        elif self._server == "loading":
+            # It has no connection yet, and hears nothing before it has loaded.
+            self._server = "stopping"
+            self._kill_server()
+        elif self._server == "serving":
+            self._server = "stopping"
+            self._kill_at = time.monotonic() + self._settings.grace + _MARGIN
+            self._warm.send(do="stop", code=code, reason=reason)
+
+    def _kill_server(self) -> None:
+        self._kill_at = None
+
+        if self._warm is not None:
+            self._warm.kill_server()
+
+    def _stop(self) -> None:
+        now = time.monotonic()
+
+        if self._stopping_since is not None:
+            if now - self._stopping_since > _SAME_REQUEST:
+                self._status = 0  # asked twice: at once
+
+            return
+
+        self._stopping_since = now
+        self._act_at = None
+        self._stop_server(1001, "server stopping")
+
+    def _end(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+
+        if self._warm is not None:
+            self._warm.end()
+
+    @contextlib.contextmanager
+    def _signals(self) -> t.Iterator[None]:
+        """Turn the signals that end a program into items of the inbox."""
+
+        def put(number: int, frame: types.FrameType | None) -> None:
+            self._inbox.put((None, Stop()))
+
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+        for number in _SIGNALS:
+            # Ignored ones stay so: that is how 'nohup' and a script's '&' work.
+            if before[number] != signal.SIG_IGN:
+                signal.signal(number, put)
+
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # The files
+
+    def _start_watching(self) -> None:
+        from .observer import Watcher
+
+        self._watcher = Watcher(
+            lambda event: self._inbox.put((self._watcher, event)),
+            lambda warning: say(warning, "bold", "yellow"),
+        )
+        self._rules.add_root(import_root(self._settings.app))
+        self._rules.add_extra_roots()
+        self._watcher.watch(self._rules.watches())
+        # The watching has begun, and no server has read anything: whatever is edited
+        # from here on has an event, and another content than this.
+        self._contents.take(self._rules.all_files())
+
+    def _learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
+        """Take in what the server has read: watch its directories, and see whether any
+        of the files have changed since.
+        """
+        if self._watcher is None:
+            return
+
+        paths = {*read, *imported}
+        new = [path for path in paths if path not in self._rules.imported]
+        self._rules.imported.update(new)
+        roots_before = len(self._rules.roots)
+
+        for path in new:
+            if not self._rules.covers(path):
+                self._rules.add_root(*module_root(path))
+
+        if len(self._rules.roots) > roots_before:
+            self._watcher.watch(self._rules.watches())
+            self._contents.take(self._rules.all_files())
+
+        self._contents.take(filter(self._rules.counts, new))
+
+        for path, digest in read.items():
+            self._contents.tell(path, digest)
+
+        self._note(read)
+
+    def _examine(self, event: Event) -> None:
+        """See whether what an event speaks of is a change."""
+        assert self._watcher is not None
+
+        for path, is_directory in touched(event):
+            if not is_directory:
+                self._note([path])
+            elif not os.path.isdir(path):
+                self._watcher.forget(path)
+                self._note(self._contents.below(path))
+            elif not self._rules.passes_over(path):
+                if not self._watcher.watches_below(os.path.dirname(path)):
+                    self._watcher.watch(self._rules.watches())
+
+                # Files may have come into it before it was watched.
+                self._note(self._rules.files(path))
+
+    def _note(self, paths: t.Iterable[str]) -> None:
+        """Act soon on those files that count and have another content."""
+        changed = [
+            path
+            for path in paths
+            if self._rules.counts(path) and self._contents.differs(path)
+        ]
+
+        if not changed or self._stopping_since is not None:
+            return
+
+        now = time.monotonic()
+
+        if not self._changed:
+            self._changed_since = now
+
+        self._changed.update(dict.fromkeys(changed))
+        quiet = _QUIET
+
+        if any(map(_is_unfinished, self._changed)):
+            quiet = _QUIET_UNFINISHED
+
+        self._act_at = min(now + quiet, self._changed_since + _LONGEST_BURST)
+
+    def _reload(self) -> None:
+        """Load the app again for the sake of the files that have changed."""
+        self._act_at = None
+        names = [os.path.relpath(path) for path in self._changed]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        notice(f"Detected change in {names[0]!r}{others}, reloading")
+
+        if self._warm_files is None or not self._warm_files.isdisjoint(self._changed):
+            self._renew_warm = True
+
+        self._changed.clear()
+        self._reload_since = self._changed_since
+        self._load_wanted = True
+        self._stop_server(1012, "reloading")
+
+
+class Warm:
+    """The warm process, seen from above.
+
+    :param inbox: where its messages go, each with this object, and :class:`Gone` when
+        it has ended.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        forks: bool,
+        inbox: queue.SimpleQueue[tuple[object, object]],
+    ) -> None:
+        self._forks = forks
+        ours, theirs = socket.socketpair()
+        arguments = (theirs.fileno(), listener.fileno(), forks)
+        # The path comes first: else a file of the person's might be imported in place
+        # of a module of the same name.
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
+            f" from flask_sockets_cli.warm import main; main(*{arguments!r})"
+        )
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        command = [sys.executable, *flags, "-c", code]
+
+        with theirs, _blocked(signal.SIGINT):
+            if sys.platform == "win32":
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+
+                for sock in (theirs, listener):
+                    shared = base64.b64encode(sock.share(self._process.pid))
+                    self._process.stdin.write(shared + b"\n")
+
+                self._process.stdin.flush()
+            else:
+                self._process = subprocess.Popen(
+                    command, pass_fds=(theirs.fileno(), listener.fileno())
+                )
+
+        self._channel = Channel(ours)
+        threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
+
+    def send(self, **message: t.Any) -> None:
+        """Tell it something. Nothing is said to one that is gone."""
+        self._channel.send(**message)
+
+    def kill_server(self) -> None:
+        """End the server at once, whatever it is doing."""
+        if self._forks:
+            self._channel.send(do="kill")
+        else:
+            self._process.kill()
+
+    def end(self) -> None:
+        """End it, and its server, at once."""
+        if self._forks:
+            # It ends its server, then itself.
+            self._channel.shut_down()
+
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self, inbox: queue.SimpleQueue[tuple[object, object]]) -> None:
+        while (messages := self._channel.receive()) is not None:
+            for message in messages:
+                inbox.put((self, message))
+
+        inbox.put((self, Gone()))
+
+
+def _describe_end(status: int | None) -> str:
+    if status is None:
+        return "The server's process ended unexpectedly."
+
+    if status >= 0:
+        return f"The server's process ended by itself, with status {status}."
+
+    return f"The server's process was ended by {signal.Signals(-status).name}."
+
+
+def _is_unfinished(path: str) -> bool:
+    try:
+        return os.path.getsize(path) == 0
+    except OSError:
+        return True
+
+
+@contextlib.contextmanager
+def _blocked(number: signal.Signals) -> t.Iterator[None]:
+    """Keep a signal for later, in this process and in one that is started meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

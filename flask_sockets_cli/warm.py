@@ -1,0 +1,243 @@
+"""The warm process: has patched the standard library and imported the framework, and
+forks a server for each load of the app, which then has little left to do.
+
+It runs no code of the app and has a single thread, so it can be forked at any time and
+is never stuck. Where there is no fork it becomes the server itself, and the supervisor
+starts another for the next load.
+"""
+
+from __future__ import annotations
+
+import _socket
+import atexit
+import base64
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+import typing as t
+
+from .channel import Channel, Message
+
+# What is used here is taken before it is patched: this process is to block, not to run
+# a hub of greenlets that a fork would copy.
+_select = select.select
+_waitpid = os.waitpid
+_signal = signal.signal
+
+
+def main(channel_fd: int, listener_fd: int, forks: bool) -> None:
+    """Warm up, then do as the supervisor says until it is gone.
+
+    :param channel_fd: the socket the supervisor is at the other end of.
+    :param listener_fd: the listening socket.
+    :param forks: whether to fork a server for each load.
+    """
+    ignore_interrupts()
+
+    if sys.platform == "win32":
+        channel_fd, listener_fd = (_take_over() for _ in range(2))
+
+    channel = Channel(socket.socket(fileno=channel_fd))
+    run = warm_up()
+
+    from .sources import imported_files
+
+    channel.send(event="ready", imported=imported_files())
+
+    if forks:
+        Forker(channel, listener_fd, run).loop()
+    else:
+        channel.detach()
+        become_server(channel_fd, listener_fd, run)
+
+
+def ignore_interrupts() -> None:
+    """Leave what a terminal sends to all its processes to the supervisor: Ctrl-C, and
+    the end of the terminal itself.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            # A handler and not SIG_IGN, which programs that the app starts would
+            # inherit.
+            _signal(getattr(signal, name), lambda number, frame: None)
+
+    if hasattr(signal, "pthread_sigmask"):
+        # The supervisor has blocked it until here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _take_over() -> int:
+    """A socket that the supervisor hands over where sockets are not inherited."""
+    shared = base64.b64decode(sys.stdin.buffer.readline())
+    sock: socket.socket = socket.fromshare(shared)  # type: ignore[attr-defined]
+    return sock.detach()
+
+
+def warm_up() -> t.Callable[..., int]:
+    """Patch, then import what every load needs. Return the server's function."""
+    from gevent import monkey
+
+    monkey.patch_all()
+
+    import uuid
+
+    import geventwebsocket.handler  # noqa: F401
+    import jinja2.ext  # noqa: F401
+    import websockets.server  # noqa: F401
+    from werkzeug.debug import DebuggedApplication
+
+    import flask_sockets  # noqa: F401
+
+    from .server import run
+
+    # What the debugger looks up about the machine for its PIN takes a while.
+    uuid.getnode()
+    _ = DebuggedApplication(lambda environ, start_response: [], evalex=True).pin
+    return run
+
+
+class Forker:
+    """Forks servers, one at a time."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        listener_fd: int,
+        run: t.Callable[..., int],
+    ) -> None:
+        self._channel = channel
+        self._listener_fd = listener_fd
+        self._run = run
+        self._child: int | None = None
+        self._commands: Channel | None = None
+        # Written to by the interpreter when a child has ended.
+        self._wake, self._woken = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._woken, False)
+
+    def loop(self) -> None:
+        signal.set_wakeup_fd(self._woken)
+        _signal(signal.SIGCHLD, lambda number, frame: None)
+
+        while True:
+            readable, _, _ = _select([self._channel.fileno(), self._wake], [], [])
+
+            if self._wake in readable:
+                os.read(self._wake, 4096)
+                self._reap()
+
+            if self._channel.fileno() in readable:
+                messages = self._channel.receive()
+
+                if messages is None:
+                    # The supervisor is gone, so everything ends.
+                    self._kill()
+                    return
+
+                for message in messages:
+                    self._obey(message)
+
+    def _obey(self, message: Message) -> None:
+        if message["do"] == "load":
+            self._fork(message)
+        elif message["do"] == "kill":
+            self._kill()
+        elif self._commands is not None:
+            self._commands.send(**message)
+
+    def _fork(self, order: Message) -> None:
+        import gevent.os
+
+        # Not the patched socketpair, for the reason given above.
+        ours, theirs = _socket.socketpair()
+        child = gevent.os.fork_gevent()
+
+        if child == 0:
+            _die_with_parent()
+            ours.close()
+            signal.set_wakeup_fd(-1)
+            _signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._wake)
+            os.close(self._woken)
+            serve_and_exit(
+                self._run,
+                order,
+                socket.socket(fileno=self._listener_fd),
+                Channel(socket.socket(fileno=theirs.detach())),
+                self._channel,
+            )
+
+        theirs.close()
+        self._child = child
+        self._commands = Channel(ours)
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        if self._child is None:
+            return
+
+        pid, status = _waitpid(self._child, os.WNOHANG)
+
+        if pid:
+            assert self._commands is not None
+            self._commands.close()
+            self._child = self._commands = None
+            self._channel.send(event="exited", status=os.waitstatus_to_exitcode(status))
+
+
+def _die_with_parent() -> None:
+    """Have the system end this process when its parent ends, where it can do so.
+
+    Elsewhere the process learns of it when it next waits for something.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def become_server(
+    channel_fd: int,
+    listener_fd: int,
+    run: t.Callable[..., int],
+) -> None:
+    """Serve the one load this process is for."""
+    channel = Channel(socket.socket(fileno=channel_fd))
+
+    while (messages := channel.receive()) is not None:
+        for message in messages:
+            if message["do"] == "load":
+                listener = socket.socket(fileno=listener_fd)
+                serve_and_exit(run, message, listener, channel, channel)
+
+
+def serve_and_exit(run: t.Callable[..., int], *args: t.Any) -> t.NoReturn:
+    """Run the server, then end the process at once.
+
+    What an interpreter does when it ends takes longer than all the rest of a reload,
+    and would wait for the app's threads. The app's own farewells are said.
+    """
+    status = 1
+
+    try:
+        status = run(*args)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+        os._exit(status)

@@ -1,0 +1,161 @@
+"""A command as a person runs it: a process whose output can be waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import typing as t
+from pathlib import Path
+
+#: Seconds after which a test gives up. Nothing is ever measured against it.
+PATIENCE = 30
+
+
+class Process:
+    """Runs a command in a process group of its own, and ends the group with itself.
+
+    :param arguments: the command; a name without a slash is one of this environment's.
+    :param cwd: the directory to run it in.
+    :param env: environment variables on top of the usual ones; ``None`` removes one.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: t.Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.output = ""
+        self._arguments = list(arguments)
+
+        if "/" not in self._arguments[0]:
+            scripts = Path(sys.executable).parent
+            self._arguments[0] = str(scripts / self._arguments[0])
+
+        self._cwd = cwd
+        self._env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FLASK_", "WERKZEUG_"))
+        }
+        self._env["PYTHONUNBUFFERED"] = "1"
+
+        for name, value in (env or {}).items():
+            if value is None:
+                self._env.pop(name, None)
+            else:
+                self._env[name] = value
+
+        self._grown = threading.Condition()
+        self._ended = False
+        self._seen = 0
+
+    def __enter__(self) -> Process:
+        self._process = subprocess.Popen(
+            self._arguments,
+            cwd=self._cwd,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.signal_group(signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until the output after the last match has a match of the pattern."""
+        with self._grown:
+            found = self._grown.wait_for(
+                lambda: self._search(pattern) or self._ended, PATIENCE
+            )
+            match = self._search(pattern)
+
+        if match is None:
+            state = "The process has ended." if found else "It did not come."
+            raise AssertionError(f"No {pattern!r}. {state} Output:\n{self.output}")
+
+        self._seen = match.end()
+        return match
+
+    def port(self) -> int:
+        """Wait until the server runs, and return its port."""
+        return int(self.wait_for(r"Running on https?://\S+:(\d+)\n")[1])
+
+    def wait(self) -> int:
+        """Wait until the process and all that share its output have ended. Return the
+        exit status.
+        """
+        status = self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        assert not self._reader.is_alive(), "Another process still holds the output."
+        return status
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone."""
+        os.kill(self.pid, number)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to all processes, as the terminal does for Ctrl-C."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def members(self) -> dict[int, str]:
+        """The processes of the group that are alive, with their state, by their ids."""
+        found = {}
+
+        for directory in Path("/proc").iterdir():
+            if directory.name.isdigit():
+                with contextlib.suppress(OSError):
+                    stat = (directory / "stat").read_text().rpartition(")")[2].split()
+
+                    if int(stat[2]) == self.pid and stat[0] not in "ZX":
+                        found[int(directory.name)] = stat[0]
+
+        return found
+
+    def _search(self, pattern: str) -> re.Match[str] | None:
+        return re.compile(pattern, re.MULTILINE).search(self.output, self._seen)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+
+        # Not by line: a prompt has no end of line.
+        while data := os.read(self._process.stdout.fileno(), 65536):
+            with self._grown:
+                self.output += data.decode(errors="replace")
+                self._grown.notify_all()
+
+        with self._grown:
+            self._ended = True
+            self._grown.notify_all()
+
+
+def until(condition: t.Callable[[], t.Any], what: str) -> t.Any:
+    """Wait for what no line of a log tells of."""
+    end = threading.Event()
+
+    for _ in range(PATIENCE * 100):
+        if result := condition():
+            return result
+
+        end.wait(0.01)
+
+    raise AssertionError(f"Waited in vain: {what}")

@@ -1,0 +1,239 @@
+"""The command itself: what it imports, and what its options and variables mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from flask.cli import FlaskGroup
+
+from flask_sockets_cli import listening, supervisor
+from flask_sockets_cli.settings import Settings
+
+
+class Started(t.NamedTuple):
+    result: Result
+    settings: Settings | None
+
+
+@pytest.fixture
+def wsrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Any:
+    """Runs the command up to the point where it would serve."""
+    monkeypatch.chdir(tmp_path)
+    seen: list[Settings] = []
+
+    class Supervisor:
+        def __init__(self, settings: Settings, listener: object) -> None:
+            seen.append(settings)
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
+    # The command line sets it, and it is to be as before afterwards.
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "false")
+
+    def run(*arguments: str, env: dict[str, str] | None = None) -> Started:
+        seen.clear()
+        result = CliRunner().invoke(
+            FlaskGroup(),
+            arguments,
+            env={"FLASK_DEBUG": "0", "FLASK_WSRUN_PORT": "0", **(env or {})},
+        )
+        return Started(result, seen[0] if seen else None)
+
+    return run
+
+
+def test_entry_point_is_light() -> None:
+    """Every flask command imports it, so it brings no server and no watcher."""
+    code = (
+        "import sys, json, flask.cli\n"
+        "before = set(sys.modules)\n"
+        "from importlib.metadata import entry_points\n"
+        "(point,) = entry_points(group='flask.commands', name='wsrun')\n"
+        "assert point.load().name == 'wsrun'\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    names = {name.partition(".")[0] for name in json.loads(output)}
+    assert names.isdisjoint(
+        {"gevent", "geventwebsocket", "watchdog", "flask_sockets", "websockets"}
+    )
+    ours = [name for name in json.loads(output) if name.startswith("flask_sockets_cli")]
+    assert ours == ["flask_sockets_cli", "flask_sockets_cli.commands"]
+
+
+def test_package_brings_nothing_with_it() -> None:
+    """The processes that serve can import it before anything is patched."""
+    code = "import sys, flask_sockets_cli; sys.exit('click' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_supervisor_imports_no_gevent() -> None:
+    """watchdog's threads would lock up in a process that gevent has patched."""
+    code = (
+        "import sys, flask_sockets_cli.supervisor, flask_sockets_cli.observer\n"
+        "sys.exit('gevent' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_module_imports_only_those_above_it() -> None:
+    """The modules of the package have an order, so none needs another's insides."""
+    order = [
+        "settings",
+        "channel",
+        "environment",
+        "logs",
+        "watching",
+        "sources",
+        "observer",
+        "server",
+        "listening",
+        "warm",
+        "supervisor",
+        "commands",
+    ]
+    package = Path(supervisor.__file__).parent
+    assert {path.stem for path in package.glob("*.py")} == {*order, "__init__"}
+
+    for number, name in enumerate(order):
+        for line in (package / f"{name}.py").read_text().splitlines():
+            words = line.split()
+
+            if words[:1] == ["from"] and words[1].startswith("."):
+                assert words[1][1:] in order[:number], f"{name} imports {words[1]}"
+
+
+def test_defaults_are_those_of_flask_run(wsrun: t.Any) -> None:
+    """Without options it serves on 127.0.0.1, neither reloading nor debugging."""
+    _, settings = wsrun("wsrun")
+    assert settings.host == "127.0.0.1"
+    assert settings.app is None
+    assert not settings.reload
+    assert not settings.debugger
+    assert settings.certificate is None
+    assert settings.grace == 1.0
+
+
+def test_port_default_is_5000(wsrun: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port is 5000 unless something else is asked for."""
+    asked = []
+
+    def bind(host: str, port: int) -> t.Any:
+        asked.append((host, port))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(listening, "bind", bind)
+    wsrun("wsrun", env={"FLASK_WSRUN_PORT": ""})
+    assert asked == [("127.0.0.1", 5000)]
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "wsrun"], ["wsrun", "--debug"]])
+def test_debug_mode_turns_reloader_and_debugger_on(
+    wsrun: t.Any, arguments: list[str]
+) -> None:
+    """'--debug' may stand on either side of the command's name."""
+    _, settings = wsrun(*arguments)
+    assert settings.debug
+    assert settings.reload
+    assert settings.debugger
+
+
+def test_options_win_over_debug_mode(wsrun: t.Any) -> None:
+    """What is said of the reloader and the debugger counts, whatever the mode."""
+    _, settings = wsrun("--debug", "wsrun", "--no-reload", "--no-debugger")
+    assert (settings.debug, settings.reload, settings.debugger) == (True, False, False)
+    _, settings = wsrun("wsrun", "--reload", "--debugger")
+    assert (settings.debug, settings.reload, settings.debugger) == (False, True, True)
+
+
+def test_app_is_passed_on(wsrun: t.Any) -> None:
+    """The app's import path travels as it was given."""
+    _, settings = wsrun("--app", "some.module:make('x')", "wsrun")
+    assert settings.app == "some.module:make('x')"
+
+
+def test_files_and_patterns_are_separated_as_paths_are(wsrun: t.Any) -> None:
+    """Several values are one option, as with 'flask run'."""
+    _, settings = wsrun(
+        "wsrun",
+        *("--extra-files", os.pathsep.join(["a.txt", "b/*.json"])),
+        *("--exclude-patterns", os.pathsep.join(["tests", "*/gen/*"])),
+    )
+    assert settings.extra_files == ("a.txt", "b/*.json")
+    assert settings.exclude_patterns == ("tests", "*/gen/*")
+
+
+def test_variables_of_wsrun_count_before_those_of_run(wsrun: t.Any) -> None:
+    """FLASK_RUN_* counts where FLASK_WSRUN_* is not set, and an option before both."""
+    run = {"FLASK_RUN_HOST": "127.0.0.2", "FLASK_RUN_RELOAD": "1"}
+    both = {**run, "FLASK_WSRUN_HOST": "127.0.0.3", "FLASK_WSRUN_RELOAD": "0"}
+    _, settings = wsrun("wsrun", env=run)
+    assert (settings.host, settings.reload) == ("127.0.0.2", True)
+    _, settings = wsrun("wsrun", env=both)
+    assert (settings.host, settings.reload) == ("127.0.0.3", False)
+    _, settings = wsrun("wsrun", "--host", "127.0.0.4", "--reload", env=both)
+    assert (settings.host, settings.reload) == ("127.0.0.4", True)
+
+
+def test_grace_has_a_variable(wsrun: t.Any) -> None:
+    """Options that 'flask run' has not follow the same rule."""
+    _, settings = wsrun("wsrun", env={"FLASK_WSRUN_GRACE": "2.5"})
+    assert settings.grace == 2.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--port", "70000"], "--port"),
+        (["--port", "http"], "--port"),
+        (["--grace", "-1"], "--grace"),
+        (["--cert", "missing.pem"], "--cert"),
+        (["--cert", __file__], "--key"),
+        (["--key", __file__], "--cert"),
+        (["--cert", "adhoc", "--key", __file__], "--cert"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage_has_status_2(
+    wsrun: t.Any, arguments: list[str], word: str
+) -> None:
+    """A usage error names the option, and nothing is started."""
+    result, settings = wsrun("wsrun", *arguments)
+    assert result.exit_code == 2
+    assert word in result.output.splitlines()[-1]
+    assert settings is None
+
+
+def test_settings_survive_the_way() -> None:
+    """What is sent to another interpreter arrives as it was."""
+    settings = Settings(
+        app="a:b('c')",
+        set_debug_flag=True,
+        debug=True,
+        host="::1",
+        port=1,
+        certificate=None,
+        reload=True,
+        debugger=False,
+        extra_files=(),
+        exclude_patterns=(),
+        grace=0.5,
+        dotenv={"A": "1"},
+    )
+    sent = json.dumps(dataclasses.asdict(settings))
+    received = Settings(**json.loads(sent))
+    assert received.app == settings.app
+    assert received.dotenv == settings.dotenv
+    assert json.dumps(dataclasses.asdict(received)) == sent

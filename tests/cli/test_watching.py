@@ -1,0 +1,298 @@
+"""Which files matter, decided without watching any: hand-made events and trees."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import typing as t
+from pathlib import Path
+
+import flask
+import pytest
+from watchdog import events
+
+from flask_sockets_cli.watching import (
+    Contents,
+    Rules,
+    import_root,
+    is_library,
+    module_root,
+    touched,
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    # Its own name would be pruned, were it not the watched directory itself.
+    path = tmp_path.resolve() / ".venv" / "project"
+    path.mkdir(parents=True)
+    return path
+
+
+def rules_for(project: Path, **options: t.Any) -> Rules:
+    rules = Rules(base=str(project), **options)
+    rules.add_root(str(project))
+    rules.add_extra_roots()
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("app.py", True),
+        ("package/deep/module.py", True),
+        ("tests/test_app.py", True),
+        (".env", True),
+        (".flaskenv", True),
+        ("deploy/.env", False),
+        ("README.md", False),
+        ("templates/page.html", False),
+        ("app.pyc", False),
+        (".git/hooks/some.py", False),
+        ("__pycache__/app.py", False),
+        ("frontend/node_modules/tool/setup.py", False),
+        ("lib/site-packages/flask/app.py", False),
+        (".mypy_cache/3.12/app.py", False),
+        (".#app.py", False),
+        ("#app.py#", False),
+        ("app.py~", False),
+        (".app.py.swp", False),
+        ("4913", False),
+    ],
+)
+def test_what_counts(project: Path, path: str, expected: bool) -> None:
+    """Python files and the .env files count; what people do not write does not."""
+    assert rules_for(project).counts(str(project / path)) is expected
+
+
+def test_virtual_environment_is_known_by_its_file(project: Path) -> None:
+    """It is pruned whatever its name."""
+    (project / "anything").mkdir()
+    rules = rules_for(project)
+    assert rules.counts(str(project / "anything" / "some.py"))
+    (project / "anything" / "pyvenv.cfg").touch()
+    assert not rules.counts(str(project / "anything" / "some.py"))
+    assert rules.passes_over(str(project / "anything" / "lib"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        # Without a slash: the name of a file or of any directory.
+        ("generated.py", "a/generated.py", False),
+        ("generated*", "a/generated_x/b/c.py", False),
+        ("generated", "a/generated.py", True),
+        ("build/", "build/b.py", False),
+        # With a slash: the whole path, from the current directory.
+        ("a/b", "a/b/c.py", False),
+        ("a/b", "x/a/b/c.py", True),
+        ("a/*.py", "a/c.py", False),
+        ("./a/c.py", "a/c.py", False),
+        ("*/b/c.py", "a/b/c.py", False),
+        # A name above the watched directory says nothing about what is in it.
+        ("project", "app.py", True),
+        (".venv", "app.py", True),
+    ],
+)
+def test_exclude_patterns(
+    project: Path, pattern: str, path: str, expected: bool
+) -> None:
+    """A pattern means the same everywhere, and holds for all below a directory."""
+    rules = rules_for(project, exclude_patterns=[pattern])
+    assert rules.counts(str(project / path)) is expected
+
+
+def test_absolute_exclude_pattern(project: Path) -> None:
+    """An absolute pattern is compared as it is."""
+    rules = rules_for(project, exclude_patterns=[str(project / "a" / "*")])
+    assert not rules.counts(str(project / "a" / "b" / "c.py"))
+    assert rules.counts(str(project / "d.py"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "path", "expected"),
+    [
+        ("conf.toml", "conf.toml", True),
+        ("conf.toml", "a/conf.toml", False),
+        ("conf", "conf/deep/some.toml", True),
+        ("data/*.json", "data/a.json", True),
+        ("data/*.json", "data/a.txt", False),
+        (".secrets/keys.ini", ".secrets/keys.ini", True),
+        ("../outside/some.ini", "../outside/some.ini", True),
+        ("conf", "conf/.some.toml.swp", False),
+    ],
+)
+def test_extra_files(project: Path, extra: str, path: str, expected: bool) -> None:
+    """Extra files count by name, by directory and by pattern, also from outside."""
+    (project / "conf").mkdir()
+    rules = rules_for(project, extra_files=[extra])
+    full = os.path.normpath(project / path)
+    assert rules.counts(full) is expected
+    assert os.path.dirname(full) in rules.roots or rules.covers(full)
+
+
+def test_imported_files_count_whatever_their_name(project: Path) -> None:
+    """A compiled extension counts once the server has imported it."""
+    rules = rules_for(project)
+    extension = str(project / "fast.so")
+    assert not rules.counts(extension)
+    rules.imported.add(extension)
+    assert rules.counts(extension)
+
+
+def test_clean_tree_is_one_watch(project: Path) -> None:
+    """A tree with nothing to prune is watched whole; __pycache__ does not matter."""
+    (project / "a" / "b" / "__pycache__").mkdir(parents=True)
+    assert rules_for(project).watches() == {str(project): True}
+
+
+def test_pruned_trees_are_not_watched(project: Path) -> None:
+    """Only the directories above a pruned one are taken apart."""
+    for directory in (".git/objects", "a/b", "web/node_modules/x", "web/src/deep"):
+        (project / directory).mkdir(parents=True)
+
+    assert rules_for(project).watches() == {
+        str(project): False,
+        str(project / "a"): True,
+        str(project / "web"): False,
+        str(project / "web" / "src"): True,
+    }
+
+
+def test_directory_inside_of_a_watched_one_is_not_watched_twice(
+    project: Path,
+) -> None:
+    """A root below another one has no watch of its own."""
+    (project / "a").mkdir()
+    rules = rules_for(project)
+    rules.add_root(str(project / "a"))
+    assert rules.watches() == {str(project): True}
+
+
+def test_lone_directory_is_watched_without_what_is_below(tmp_path: Path) -> None:
+    """The directory of a module that is no package is watched flat."""
+    rules = Rules(base=str(tmp_path))
+    rules.add_root(str(tmp_path), whole=False)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "deep.py").touch()
+    (tmp_path / "flat.py").touch()
+    assert rules.watches() == {str(tmp_path): False}
+    assert list(rules.all_files()) == [str(tmp_path / "flat.py")]
+
+
+def test_module_root(tmp_path: Path) -> None:
+    """A package is watched from its top, a lone module by its directory."""
+    deep = tmp_path / "pkg" / "sub"
+    deep.mkdir(parents=True)
+    (tmp_path / "pkg" / "__init__.py").touch()
+    (deep / "__init__.py").touch()
+    assert module_root(str(deep / "mod.py")) == (str(tmp_path / "pkg"), True)
+    assert module_root(str(tmp_path / "lone.py")) == (str(tmp_path), False)
+
+
+def test_import_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the directory that Flask puts on the path for the app."""
+    real = tmp_path.resolve()
+    monkeypatch.chdir(real)
+    (real / "src" / "pkg").mkdir(parents=True)
+    (real / "src" / "pkg" / "__init__.py").touch()
+    assert import_root(None) == str(real)
+    assert import_root("app:create('a:b')") == str(real)
+    assert import_root("pkg.web") == str(real)
+    assert import_root("src/app.py") == str(real / "src")
+    assert import_root("src/pkg/web.py:app") == str(real / "src")
+    assert import_root("src/pkg") == str(real / "src")
+
+
+def test_libraries_are_told_from_the_app(project: Path) -> None:
+    """Installed packages and Python's own modules are no part of the app."""
+    assert is_library(flask.__file__)
+    assert is_library(os.__file__)
+    assert is_library(os.path.join(sysconfig.get_paths()["purelib"], "some.py"))
+    assert is_library("<frozen runpy>")
+    assert not is_library(str(project / "app.py"))
+    assert not is_library(__file__)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (events.FileModifiedEvent("a.py"), ["a.py"]),
+        (events.FileCreatedEvent("a.py"), ["a.py"]),
+        (events.FileDeletedEvent("a.py"), ["a.py"]),
+        (events.FileClosedEvent("a.py"), ["a.py"]),
+        (events.FileMovedEvent("a.tmp", "a.py"), ["a.tmp", "a.py"]),
+        (events.DirMovedEvent("a", "b"), ["a", "b"]),
+        (events.DirCreatedEvent("a"), ["a"]),
+        (events.DirDeletedEvent("a"), ["a"]),
+        (events.DirModifiedEvent("a"), []),
+        (events.FileOpenedEvent("a.py"), []),
+        (events.FileClosedNoWriteEvent("a.py"), []),
+    ],
+)
+def test_what_an_event_may_have_changed(
+    event: events.FileSystemEvent, expected: list[str]
+) -> None:
+    """Every event that can mean another content names the paths; reading does not."""
+    assert [path for path, _ in touched(event)] == expected
+
+
+def test_bytes_paths_are_understood() -> None:
+    """watchdog may give paths as bytes."""
+    assert touched(events.FileModifiedEvent(b"a.py")) == [("a.py", False)]
+
+
+def test_only_another_content_is_a_difference(tmp_path: Path) -> None:
+    """Times and permissions say nothing; the content does, and once."""
+    file = tmp_path / "a.py"
+    path = str(file)
+    file.write_text("one")
+    contents = Contents()
+    contents.take([path])
+    file.touch()
+    file.chmod(0o600)
+    file.write_text("one")
+    assert not contents.differs(path)
+    file.write_text("two")
+    os.utime(path, (0, 0))
+    assert contents.differs(path)
+    assert not contents.differs(path)
+    file.unlink()
+    assert contents.differs(path)
+    assert not contents.differs(path)
+    file.write_text("two")
+    assert contents.differs(path)
+
+
+def test_what_the_server_read_is_what_counts(tmp_path: Path) -> None:
+    """An edit between the server's reading and the first look is a difference."""
+    file = tmp_path / "a.py"
+    file.write_text("edited since")
+    contents = Contents()
+    contents.take([str(file)])
+    contents.tell(str(file), "digest of what was read")
+    assert contents.differs(str(file))
+
+
+def test_files_of_a_directory_that_is_gone_are_known(tmp_path: Path) -> None:
+    """A directory that is moved away takes its files with it."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "ab").mkdir()
+    inside = tmp_path / "a" / "x.py"
+    beside = tmp_path / "ab" / "x.py"
+    inside.touch()
+    beside.touch()
+    contents = Contents()
+    contents.take([str(inside), str(beside)])
+    assert contents.below(str(tmp_path / "a")) == [str(inside)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_links_to_directories_are_not_followed(project: Path) -> None:
+    """A link to a directory above does not make the tree endless."""
+    (project / "loop").symlink_to(project)
+    (project / "a.py").touch()
+    rules = rules_for(project)
+    assert list(rules.all_files()) == [str(project / "a.py")]
+    assert rules.watches() == {str(project): True}
