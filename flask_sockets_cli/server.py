@@ -22,6 +22,8 @@ from gevent.pywsgi import WSGIServer
 from werkzeug.debug import DebuggedApplication
 
 from flask_sockets.handler import WebSocketHandler
+from flask_sockets.handshake import is_handshake
+from flask_sockets.keeper import close_all
 
 from .channel import Channel, Message
 from .environment import read_again
@@ -193,20 +195,12 @@ def _wrap(
         environ: WSGIEnvironment, start_response: StartResponse
     ) -> t.Iterable[bytes]:
         # The page of an error is nothing a WebSocket could show.
-        if is_upgrade(environ):
+        if is_handshake(environ):
             return served(environ, start_response)
 
         return debugged(environ, start_response)
 
     return application, debugged
-
-
-def is_upgrade(environ: WSGIEnvironment) -> bool:
-    """Whether a request asks for a WebSocket (RFC 6455, section 4.1)."""
-    return (
-        environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-        and "upgrade" in environ.get("HTTP_CONNECTION", "").lower()
-    )
 
 
 def _failed_app(failure: BaseException, raises: bool) -> WSGIApplication:
@@ -223,7 +217,7 @@ def _failed_app(failure: BaseException, raises: bool) -> WSGIApplication:
         environ: WSGIEnvironment, start_response: StartResponse
     ) -> t.Iterable[bytes]:
         __traceback_hide__ = True
-        upgrade = is_upgrade(environ)
+        upgrade = is_handshake(environ)
 
         if raises and not upgrade:
             # The terminal has shown it already, once for all requests.
@@ -355,7 +349,7 @@ class Server(WSGIServer):
         deadline = time.monotonic() + grace
         self.stopping = True
         self.stop_accepting()
-        _close_websockets(code, reason)
+        close_all(code, reason)
 
         while time.monotonic() < deadline and self.is_busy():
             gevent.sleep(0.002)
@@ -367,10 +361,3 @@ class Server(WSGIServer):
             # A browser that does not trust the certificate, or plain HTTP.
             access_logger().error("TLS error from %s: %s", address[0], error)
             return None
-
-
-def _close_websockets(code: int, reason: str) -> None:
-    # The only thing this package knows of the other's inside.
-    from flask_sockets.keeper import close_all
-
-    close_all(code, reason)

@@ -14,7 +14,7 @@ from watchdog.observers.polling import PollingObserver
 from flask_sockets_cli import observer
 from flask_sockets_cli.observer import Watcher
 
-from .process import PATIENCE
+from ..process import PATIENCE
 
 
 class Found:

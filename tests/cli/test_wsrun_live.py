@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 
 import flask_sockets
 
-from .process import Process, until
+from ..process import Process, until
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sends signals to process groups"

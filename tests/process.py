@@ -6,11 +6,14 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import typing as t
 from pathlib import Path
+
 
 #: Seconds after which a test gives up. Nothing is ever measured against it.
 PATIENCE = 30
@@ -22,6 +25,7 @@ class Process:
     :param arguments: the command; a name without a slash is one of this environment's.
     :param cwd: the directory to run it in.
     :param env: environment variables on top of the usual ones; ``None`` removes one.
+    :param patience: seconds to wait for anything at most.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class Process:
         *arguments: str,
         cwd: Path,
         env: t.Mapping[str, str | None] | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self.output = ""
         self._arguments = list(arguments)
@@ -38,6 +43,7 @@ class Process:
             self._arguments[0] = str(scripts / self._arguments[0])
 
         self._cwd = cwd
+        self._patience = patience
         self._env = {
             name: value
             for name, value in os.environ.items()
@@ -72,7 +78,7 @@ class Process:
     def __exit__(self, *exc_info: object) -> None:
         self.signal_group(signal.SIGKILL)
         self._process.wait()
-        self._reader.join(PATIENCE)
+        self._reader.join(self._patience)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -84,7 +90,7 @@ class Process:
         """Wait until the output after the last match has a match of the pattern."""
         with self._grown:
             found = self._grown.wait_for(
-                lambda: self._search(pattern) or self._ended, PATIENCE
+                lambda: self._search(pattern) or self._ended, self._patience
             )
             match = self._search(pattern)
 
@@ -99,12 +105,25 @@ class Process:
         """Wait until the server runs, and return its port."""
         return int(self.wait_for(r"Running on https?://\S+:(\d+)\n")[1])
 
+    def wait_until_listening(self, port: int) -> None:
+        """Wait until somebody accepts connections at the port."""
+        deadline = time.monotonic() + self._patience
+
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline, self.output
+                assert self._process.poll() is None, self.output
+                time.sleep(0.02)
+
     def wait(self) -> int:
         """Wait until the process and all that share its output have ended. Return the
         exit status.
         """
-        status = self._process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        status = self._process.wait(self._patience)
+        self._reader.join(self._patience)
         assert not self._reader.is_alive(), "Another process still holds the output."
         return status
 

@@ -1,0 +1,275 @@
+"""Every command and snippet of the README is run here, as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import flask
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from .process import Process
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+#: What is in each block of the README, and only there. Each has its test below.
+MARKS = {
+    "start": ("sh", "example_app wsrun"),
+    "test": ("sh", ".venv/bin/pytest"),
+    "smallest": ("python", "# app.py"),
+    "smallest run": ("sh", "flask --app app wsrun --debug\n", 1),
+    "page": ("html", "new WebSocket"),
+    "wsrun": ("sh", "--cert adhoc"),
+    "blueprint": ("python", "chat = Blueprint"),
+    "session": ("python", "def news(ws)"),
+    "gunicorn": ("sh", "gunicorn -k"),
+    "pywsgi": ("python", "WSGIServer"),
+    "nginx": ("nginx", "proxy_pass"),
+    "members": ("python", "def everybody(ws)"),
+}
+
+
+def block(name):
+    language, text, *lines = MARKS[name]
+    (found,) = [
+        body
+        for block_language, body in BLOCKS
+        if block_language == language
+        and text in body
+        and (not lines or len(body.splitlines()) == lines[0])
+    ]
+    return found
+
+
+def test_every_block_has_a_test():
+    """What is added to the README is added here."""
+    assert len(BLOCKS) == len({block(name) for name in MARKS}) == len(MARKS)
+
+
+def run_python(name):
+    """Run a snippet as a module, and return its names."""
+    names = {"__name__": "app"}
+    exec(compile(block(name), f"README.md: {name}", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the smallest app, as a reader of the README has it."""
+    app = block("smallest") + "\ndef create_app():\n    return app\n"
+    (tmp_path / "app.py").write_text(app)
+    return tmp_path
+
+
+def echoes(port, scheme="ws", **options):
+    with connect(f"{scheme}://127.0.0.1:{port}/echo", **options) as client:
+        client.send("hello")
+        return client.recv(timeout=10) == "hello"
+
+
+# The set-up commands
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What a clone of the repository holds, and nothing that was made here."""
+    folder = tmp_path_factory.mktemp("clone")
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    for name in listing.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+# The interpreter of the tests may itself be one of a virtual environment.
+BARE = {
+    "VIRTUAL_ENV": None,
+    "PATH": os.pathsep.join(
+        part
+        for part in os.environ["PATH"].split(os.pathsep)
+        if Path(part) != Path(sys.prefix, "bin")
+    ),
+}
+
+
+@pytest.mark.timeout(400)
+def test_the_first_command_starts_the_example(clone):
+    """On a machine that has only Python, by a copy of the line."""
+    env = {**BARE, "FLASK_WSRUN_PORT": "0"}
+    with Process(
+        "/bin/sh", "-c", block("start"), cwd=clone, env=env, patience=300
+    ) as process:
+        port = process.port()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+            assert b"<title>" in response.read()
+        assert echoes(port)
+
+
+@pytest.mark.timeout(400)
+def test_the_second_command_runs_the_tests(clone):
+    """The line is copied; the environment picks a few of the tests."""
+    env = {**BARE, "PYTEST_ADDOPTS": "-k test_handshake"}
+    with Process(
+        "/bin/sh", "-c", block("test"), cwd=clone, env=env, patience=300
+    ) as process:
+        process.wait_for(r"\d+ passed, \d+ deselected")
+        assert process.wait() == 0
+
+
+# The smallest app, and flask wsrun
+
+
+def test_the_smallest_app_runs(project):
+    """With the command that stands below it."""
+    arguments = shlex.split(block("smallest run"))
+    with Process(*arguments, cwd=project, env={"FLASK_WSRUN_PORT": "0"}) as process:
+        assert echoes(process.port())
+
+
+def test_the_page_gets_the_url_of_the_websocket():
+    """The snippet is a template of the app."""
+    app = run_python("smallest")["app"]
+    with app.test_request_context("/", base_url="https://example.com"):
+        page = flask.render_template_string(block("page"))
+    assert 'new WebSocket("wss://example.com/echo")' in page
+
+
+@pytest.mark.parametrize("command", block("wsrun").splitlines())
+def test_the_options_of_wsrun_work(project, command, tmp_path_factory):
+    """Each command starts a server that echoes."""
+    (project / "settings.toml").touch()
+    arguments = shlex.split(command.replace("--port 8000", "--port 0"))
+    with Process(*arguments, cwd=project, env={"FLASK_WSRUN_PORT": "0"}) as process:
+        if "--cert" not in command:
+            assert echoes(process.port())
+            return
+        import ssl
+
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        assert echoes(process.port(), "wss", ssl=context)
+
+
+# Blueprints and sessions
+
+
+def cookie_of(app, **values):
+    """The Cookie header of a browser with this session."""
+    client = app.test_client()
+    with client.session_transaction() as session:
+        session.update(values)
+    return {"Cookie": f"session={client.get_cookie('session').value}"}
+
+
+def test_the_blueprint_asks_for_a_login(serve):
+    """And greets who has one."""
+    app = run_python("blueprint")["app"]
+    served = serve(app)
+    with pytest.raises(InvalidStatus) as caught:
+        served.connect("/chat/lobby").__enter__()
+    assert caught.value.response.status_code == 401
+    with served.connect(
+        "/chat/lobby", additional_headers=cookie_of(app, user="Ada")
+    ) as client:
+        assert client.recv(timeout=10) == "Welcome to lobby, Ada."
+
+
+def test_the_session_decides_who_may_connect(serve):
+    """A change in time travels with the answer, and so do the headers."""
+    app = run_python("session")["app"]
+    assert app.test_client().post("/login", data={"user": "Ada"}).text == "Welcome!"
+    served = serve(app)
+    with pytest.raises(InvalidStatus) as caught:
+        served.connect("/news").__enter__()
+    assert caught.value.response.status_code == 401
+    with served.connect(
+        "/news", additional_headers=cookie_of(app, user="Ada")
+    ) as client:
+        assert client.recv(timeout=10) == "Hello Ada"
+        assert client.response.headers["X-News"] == "2"
+        assert "Set-Cookie" in client.response.headers
+
+
+# Deployment
+
+
+@pytest.mark.parametrize("command", block("gunicorn").splitlines())
+def test_the_commands_for_gunicorn_work(project, command):
+    """The one that installs it, and those that start the app."""
+    arguments = shlex.split(command)
+    env = {"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0", "PIP_NO_INDEX": "1"}
+    with Process(*arguments, cwd=project, env=env) as process:
+        if arguments[0] == "pip":
+            assert process.wait() == 0
+            return
+        port = process.wait_for(r"Listening at: http://127.0.0.1:(\d+)")[1]
+        assert echoes(port)
+
+
+def test_gevents_own_server_works(project, free_port):
+    """With the handler class, by 'python app.py'."""
+    app = block("pywsgi").replace("5000", str(free_port))
+    echo = "sockets.add_url_rule('/echo', 'echo', lambda ws: ws.send(ws.receive()))\n"
+    (project / "app.py").write_text(app.replace("\nif __name", f"\n{echo}\nif __name"))
+    with Process(sys.executable, "app.py", cwd=project) as process:
+        process.wait_until_listening(free_port)
+        assert echoes(free_port)
+
+
+def test_nginx_passes_websockets_on(project, free_port):
+    """With the location of the README, and the origin check satisfied."""
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None:
+        if os.environ.get("CI"):
+            pytest.fail("nginx is missing.")
+        pytest.skip("nginx is missing.")
+    command = "flask --app app wsrun"
+    env = {"FLASK_WSRUN_PORT": "0"}
+    with Process(*shlex.split(command), cwd=project, env=env) as server:
+        location = block("nginx").replace("8000", str(server.port()))
+        (project / "nginx.conf").write_text(
+            f"pid {project}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
+            f"http {{ access_log off; server {{ listen 127.0.0.1:{free_port};\n"
+            f"{location} }} }}\n"
+        )
+        arguments = [nginx, "-c", str(project / "nginx.conf"), "-p", str(project)]
+        with Process(*arguments, cwd=project) as proxy:
+            proxy.wait_until_listening(free_port)
+            assert echoes(free_port, origin=f"http://127.0.0.1:{free_port}")
+            with pytest.raises(InvalidStatus, match="403"):
+                echoes(free_port, origin="http://evil.example")
+
+
+# Sending to many
+
+
+def test_the_members_hear_each_other(serve):
+    """And one that has gone is no error of another."""
+    names = run_python("members")
+    served = serve(names["app"])
+    with served.connect("/everybody") as one:
+        with served.connect("/everybody") as two:
+            for client in one, two:
+                client.send("here")
+                one.recv(timeout=10)
+            two.send("hello")
+            assert one.recv(timeout=10) == "hello"
+        one.send("still here")
+        assert one.recv(timeout=10) == "still here"

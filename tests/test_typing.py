@@ -1,0 +1,65 @@
+"""What a type checker says of code that uses the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+GOOD = """
+from flask import Blueprint, Flask
+from flask_sockets import ConnectionClosed, Sockets, WebSocket, WebSocketHandler
+
+app = Flask(__name__)
+sockets = Sockets(app)
+bp = Blueprint("bp", __name__)
+
+@sockets.route("/echo/<int:times>", subprotocols=["v1"])
+def echo(ws: WebSocket, times: int) -> None:
+    for message in ws:
+        ws.send(message)
+        ws.send(bytearray(b"x"), timeout=1.5)
+    code: int | None = ws.close_code
+    text = ws.receive()
+    if isinstance(text, str):
+        text.upper()
+    try:
+        ws.send_json({"code": code})
+    except ConnectionClosed as error:
+        print(error.code + 1, error.reason.upper())
+
+reveal_type(echo)
+sockets.register_blueprint(bp, url_prefix="/bp")
+sockets.init_app(app)
+"""
+
+
+def check(tmp_path, code):
+    (tmp_path / "user.py").write_text(code)
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "user.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    return result.stdout
+
+
+@pytest.mark.timeout(300)
+def test_code_that_uses_the_package_type_checks(tmp_path):
+    """Strictly, and the decorator keeps the type of the function."""
+    output = check(tmp_path, GOOD)
+    assert "error" not in output
+    assert "WebSocket, times: int" in output or "WebSocket, int" in output
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "line",
+    ["ws.sned('x')", "ws.send(1)", "ws.receive().upper()", "ws.close('bye')"],
+)
+def test_mistakes_with_the_websocket_are_found(tmp_path, line):
+    """The untyped base class doesn't hide them."""
+    code = "from flask_sockets import WebSocket\ndef f(ws: WebSocket) -> None:\n    "
+    assert "user.py:3: error" in check(tmp_path, code + line)
