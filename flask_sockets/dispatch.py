@@ -76,6 +76,8 @@ class SocketRequest:
         #: What the handler raised, for teardown functions.
         self.error: BaseException | None = None
         self.saved_session: str | None = None
+        #: Whether the server had answered the handshake before it called the app.
+        self.is_upgraded = False
 
     def run(self, start_response: StartResponse) -> Iterable[bytes]:
         """Do what :meth:`flask.Flask.wsgi_app` does for other requests."""
@@ -98,10 +100,20 @@ class SocketRequest:
         except BaseException as error:
             # The server kills the handler, or the app lets exceptions pass.
             self.error = error
+            if not isinstance(error, Exception):
+                self.set_close(1001, "server stopping")
             self.finish(timeout=0)
             raise
         finally:
-            ctx.pop(self.error)
+            try:
+                ctx.pop(self.error)
+            except Exception:
+                if not self.is_switched():
+                    raise
+                # The server would log this, and answer with HTTP.
+                self.app.logger.exception(
+                    "A teardown function of the WebSocket %r failed.", ctx.request.path
+                )
         if body is not None:
             return body
         self.finish()
@@ -112,7 +124,7 @@ class SocketRequest:
         """Whether the protocol is switched, so that HTTP can't be spoken any more."""
         if self.websocket is None:
             return self.argument is not None
-        return self.websocket.accepted
+        return self.websocket.accepted or self.is_upgraded
 
     def set_close(self, code: int, reason: str = "") -> None:
         self.close_code = code
@@ -121,7 +133,8 @@ class SocketRequest:
         self.close_reason = reason.encode()[:123].decode(errors="ignore")
 
     def finish(self, **options: float) -> None:
-        if self.websocket is not None and self.websocket.accepted:
+        if self.websocket is not None and self.is_switched():
+            self.websocket.ensure_accepted()
             self.websocket.connection.finish(
                 self.close_code, self.close_reason, **options
             )
@@ -146,11 +159,14 @@ class SocketRequest:
                 rv = None
             else:
                 rv = app.handle_user_exception(error)
-        if self.argument is None or (self.websocket and self.websocket.refuse()):
+        if self.argument is None or (
+            self.websocket and not self.is_upgraded and self.websocket.refuse()
+        ):
             return app.finalize_request(t.cast("ResponseReturnValue", rv))
         if rv is not None:
             self.close_instead_of(app.make_response(rv))
         if self.websocket is not None:
+            self.websocket.ensure_accepted()
             # The client needn't wait for what is still to be cleaned up.
             self.websocket.connection.go_away(self.close_code, self.close_reason)
         self.save_session()
@@ -222,10 +238,12 @@ class SocketRequest:
         self.argument = self.websocket = WebSocket(
             self.environ, connection, switch_protocols, handover.handler
         )
-        self.websocket.subprotocol = self.choose_subprotocol(None)
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         if handover.is_upgraded:
-            self.websocket.ensure_accepted()
+            self.is_upgraded = True
+            self.saved_session = _fingerprint(request_ctx.session)
+        else:
+            self.websocket.subprotocol = self.choose_subprotocol(None)
 
     def switch_protocols(
         self,
@@ -238,16 +256,17 @@ class SocketRequest:
         connection = self.websocket.connection
         if handover.handler is not None:
             servers.introduce(self.websocket, handover.handler)
-        if handover.is_upgraded:
-            self.saved_session = _fingerprint(request_ctx.session)
-            connection.begin(b"")
-            return None
-        chosen = self.choose_subprotocol(subprotocol)
+        chosen = None
+        if not handover.is_upgraded:
+            chosen = self.choose_subprotocol(subprotocol)
         response = self.app.response_class(status=101)
         response.headers.extend(headers or ())
         response = self.app.process_response(response)
-        self.saved_session = _fingerprint(request_ctx.session)
-        connection.begin(build_answer(self.environ, response.headers, chosen))
+        if handover.is_upgraded:
+            connection.begin(b"")
+        else:
+            self.saved_session = _fingerprint(request_ctx.session)
+            connection.begin(build_answer(self.environ, response.headers, chosen))
         return chosen
 
     def choose_subprotocol(self, demanded: str | None) -> str | None:

@@ -1,0 +1,71 @@
+"""Handlers that end in various ways, for tests that count bytes."""
+
+import gevent
+from flask import Flask, request
+
+from flask_sockets import Sockets
+
+app = Flask(__name__)
+sockets = Sockets(app)
+
+
+@app.get("/")
+def index():
+    return "Hello World!"
+
+
+@app.get("/smuggled")
+def smuggled():
+    app.logger.error("SMUGGLED")
+    return "smuggled"
+
+
+@sockets.route("/return")
+def just_return(ws):
+    assert not ws.closed
+
+
+@sockets.route("/raise")
+def raise_error(ws):
+    assert not ws.closed
+    raise RuntimeError("expected")
+
+
+@sockets.route("/close")
+def close(ws):
+    ws.close(4000, "go")
+
+
+@sockets.route("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+
+
+@sockets.route("/wait")
+def wait(ws):
+    """For tests that stop the server."""
+    ws.send("welcome")
+    app.logger.warning("waiting")
+    ws.receive()
+    app.logger.warning("code %s", ws.close_code)
+
+
+@sockets.route("/outbox")
+def outbox(ws):
+    ws.send("welcome")
+    app.logger.warning("waiting")
+    while not ws.closed:
+        gevent.sleep(0.1)
+    app.logger.warning("code %s", ws.close_code)
+
+
+@app.after_request
+def after_request(response):
+    if "before" in request.args:
+        response.headers["X-After"] = "yes"
+    return response
+
+
+# A process that says so is ready for signals.
+print("bare app loaded", flush=True)
