@@ -7,7 +7,6 @@ for an instant only.
 
 from __future__ import annotations
 
-import codecs
 import collections
 import dataclasses
 import logging
@@ -44,6 +43,15 @@ READ_SIZE = 65536
 MAX_READ_AHEAD = 1024 * 1024
 MAX_MESSAGES_AHEAD = 1000
 
+#: How long a client that sends without pause may keep other greenlets from running,
+#: in seconds.
+TURN = 0.02
+
+#: How many reads are made of what came before the connection was lost.
+MAX_READS_AT_END = 100
+
+_NOTHING = memoryview(b"")
+
 #: The engine's own words are of interest only to those who ask for them.
 engine_logger = logging.getLogger("flask_sockets.engine")
 engine_logger.setLevel(logging.WARNING)
@@ -59,6 +67,8 @@ class Options:
     ping_interval: float | None
     #: In seconds. ``None`` waits forever.
     ping_timeout: float | None
+    #: Of one message. Even empty ones take time.
+    max_fragments: int = 2**17
 
 
 @dataclasses.dataclass
@@ -84,6 +94,8 @@ class Connection:
         self.received = Traffic()
         self.sent = Traffic()
 
+        #: Whether HTTP can't be spoken any more.
+        self.has_begun = False
         #: Whether a Close frame was sent or received, or the connection was lost.
         self.is_closed = False
         #: The code and reason of the side that closed first.
@@ -97,16 +109,18 @@ class Connection:
         # thread that receives or, for an instant, the keeper.
         self._read_lock = transport.new_lock()
         self._buffer = bytearray()
-        self._fragments: list[t.Any] | None = None
-        self._fragments_size = 0
-        self._decoder: codecs.IncrementalDecoder | None = None
-        self._is_at_end = False  # Nothing more can be read.
+        self._fragments: frames.Fragments | None = None
+        self._is_at_end = False  # Nothing more can be read or written.
+        self._is_finishing = False  # Nobody wants messages any more.
+        self._was_served = False  # Someone got a message since the last look.
+        self._is_patient = False  # That look was given up for it.
         self._was_heard = False
+        self._turn_end = 0.0
 
         # The write lock is held by whoever writes to the socket.
         self._write_lock = transport.new_lock()
         self._engine_lock = transport.new_lock()
-        self._unsent = memoryview(b"")  # What is left of something begun.
+        self._unsent = _NOTHING  # What is left of something begun.
         self._control: dict[int, bytes] = {}  # Frames that are due, by opcode.
         self._is_close_begun = False  # The Close frame is in the stream.
         self._is_output_ended = False
@@ -119,10 +133,17 @@ class Connection:
 
         :param handshake: the whole response, empty if the server has sent it.
         """
-        self.transport.open()
+        self.has_begun = True
+        try:
+            self.transport.open()
+        except OSError:
+            self._lose()
+            return
         self._unsent = memoryview(handshake)
+        now = time.monotonic()
+        self._turn_end = now + TURN
         if self.options.ping_interval is not None:
-            self._next_ping = time.monotonic() + self.options.ping_interval
+            self._next_ping = now + self.options.ping_interval
         keeper.keep(self)
         self._flush()
 
@@ -132,20 +153,30 @@ class Connection:
         return self._is_at_end or self.engine.eof_sent
 
     def _set_closed(self, code: int, reason: str, by: str) -> None:
-        """Remember why the connection was closed. Whoever closes first says it."""
+        """Remember why the connection was closed. Whoever closes first says it.
+
+        Called under the engine lock.
+        """
         if not self.is_closed:
-            self.is_closed = True
             self.close_code = code
             self.close_reason = reason
             self.closed_by = by
             self._close_deadline = time.monotonic() + CLOSE_TIMEOUT
+            self.is_closed = True
 
     def _closed_error(self) -> ConnectionClosed:
         return ConnectionClosed(self.close_code or 1006, self.close_reason)
 
     def _lose(self) -> None:
-        """The connection is gone, or has to go: nothing can be read or written."""
-        self._set_closed(1006, "", "client")
+        """The connection is gone, or has to go: nothing can be read or written.
+
+        Whoever waits for the socket wakes up and finds that out.
+        """
+        self._engine_lock.acquire()
+        try:
+            self._set_closed(1006, "", "client")
+        finally:
+            self._engine_lock.release()
         self._is_at_end = True
         self.transport.shutdown()
 
@@ -170,22 +201,69 @@ class Connection:
 
     # Reading
 
-    def read(self, deadline: float | None) -> None:
-        """Wait for bytes, and take in what they say.
+    def receive(self, deadline: float | None) -> Message | None:
+        """Wait for a message. There can be one receiver at a time.
 
         :param deadline: in the terms of :func:`time.monotonic`.
+        :return: ``None`` if the connection has ended.
         :raises TimeoutError: at the deadline.
+        """
+        if not self.messages:
+            self._read_until(lambda: bool(self.messages) or self.is_over, deadline)
+            if not self.messages:
+                return None
+        self._was_served = True
+        return self.messages.popleft()
+
+    def _read_until(
+        self, is_done: Callable[[], bool], deadline: float | None, ahead: bool = False
+    ) -> None:
+        """Take in what comes.
+
+        :param ahead: as for :meth:`_parse`.
         """
         _acquire(self._read_lock, deadline)
         try:
-            while not self._read_now():
-                _wait(self.transport.wait_readable, deadline)
+            # Whoever held the lock before may have read all there is to wait for.
+            if not is_done():
+                self._parse(ahead)
+                self._flush()
+            while not is_done():
+                if self._read_now(ahead):
+                    self._flush()
+                    self._end_turn()
+                    if not is_done():
+                        _remaining(deadline)
+                else:
+                    _wait(self.transport.wait_readable, deadline)
+                    self._turn_end = time.monotonic() + TURN
         finally:
             self._read_lock.release()
-        self._flush()
 
-    def _read_now(self) -> bool:
-        """Take in what is there, without waiting, and say if there was anything."""
+    def _end_turn(self) -> None:
+        """Let other greenlets run, if there was no need to wait for a long time."""
+        if time.monotonic() >= self._turn_end:
+            self.transport.sleep(0)
+            self._turn_end = time.monotonic() + TURN
+
+    def _read_ahead(self) -> None:
+        """Take in what is there, unless someone is reading. Doesn't wait."""
+        if not self._read_lock.acquire(False):
+            return
+        try:
+            self._parse(ahead=True)
+            # A client that sends without pause must not keep the others waiting.
+            for _ in range(MAX_READ_AHEAD // READ_SIZE):
+                if self._is_at_end or not self._has_room() or not self._read_now(True):
+                    break
+        finally:
+            self._read_lock.release()
+
+    def _read_now(self, ahead: bool) -> bool:
+        """Take in what is there, without waiting, and say if there was anything.
+
+        :param ahead: as for :meth:`_parse`.
+        """
         if self._is_at_end:
             return True
         try:
@@ -199,19 +277,31 @@ class Connection:
         elif not self.engine.eof_sent:
             self._was_heard = True
             self._buffer += data
-            self._parse()
+            self._parse(ahead)
         return True
 
-    def _parse(self) -> None:
-        """Take the whole frames from the buffer."""
+    def _parse(self, ahead: bool) -> None:
+        """Take the whole frames from the buffer.
+
+        The handler may still answer a message that has a Close, or an error, behind
+        it. So whatever is no plain message waits until the messages before it are
+        received.
+
+        :param ahead: don't wait for that.
+        """
         buffer = self._buffer
-        limit = self.options.max_message_size
         start = 0
         while (header := frames.read_header(buffer, start)) is not None:
             end = start + header.size + header.payload_length
-            if not header.masked or (
-                limit is not None and header.payload_length > limit
-            ):
+            is_refused = not header.masked or self._is_too_large(header)
+            is_plain = (
+                not is_refused
+                and self._fragments is None
+                and header.first_byte in frames.WHOLE
+            )
+            if self.messages and not is_plain and not ahead:
+                break
+            if is_refused:
                 # The engine refuses such a frame without seeing its payload.
                 self._feed_engine(bytes(buffer[start : start + header.size]))
             elif (
@@ -222,71 +312,84 @@ class Connection:
                 self._fail(1002, "control frame too long")
             elif end > len(buffer):
                 break
-            elif self._fragments is None and header.first_byte in frames.WHOLE:
-                self._take_message(
-                    header.opcode, frames.read_payload(buffer, start, header)
-                )
+            elif is_plain:
+                payload = frames.read_payload(buffer, start, header)
+                try:
+                    self._take_message(header.opcode, payload)
+                except UnicodeDecodeError as error:
+                    if self.messages and not ahead:
+                        break
+                    self._fail(1007, error.reason)
             else:
-                self._feed_engine(bytes(buffer[start:end]))
+                try:
+                    self._feed_engine(bytes(buffer[start:end]))
+                except UnicodeDecodeError as error:
+                    self._fail(1007, error.reason)
             if self.engine.eof_sent:
                 buffer.clear()
+                self._fragments = None
                 return
             start = end
         del buffer[:start]
+
+    def _is_too_large(self, header: frames.FrameHeader) -> bool:
+        limit = self.options.max_message_size
+        if limit is None or header.opcode >= frames.CLOSE:
+            return False
+        before = 0 if self._fragments is None else self._fragments.size
+        return before + header.payload_length > limit
 
     def _fail(self, code: int, reason: str) -> None:
         self._use_engine(lambda: self.engine.fail(code, reason))
 
     def _feed_engine(self, frame: bytes) -> None:
-        """Give the engine one frame, and do what it makes of it."""
-        if frame[0] & 0x0F == frames.CLOSE:
+        """Give the engine one frame, and do what it makes of it.
+
+        :raises UnicodeDecodeError: if it is text, but not UTF-8.
+        """
+        opcode = frame[0] & 0x0F
+        # It would count a control frame towards the message around it.
+        self.engine.max_message_size = (
+            None if opcode >= frames.CLOSE else self.options.max_message_size
+        )
+        if opcode == frames.CLOSE:
             # A Close may come between the fragments of a message (RFC 6455 section
             # 5.4), which the engine takes for an error.
             self.engine.current_size = None
         self._use_engine(lambda: self.engine.receive_data(frame))
         for event in self.engine.events_received():
             self._take_frame(t.cast("Frame", event))
+        # Answer each ping by itself where that is possible.
+        self._flush()
 
     def _take_frame(self, frame: Frame) -> None:
-        """Put the frames of a message together."""
+        """Put the frames of a message together.
+
+        :raises UnicodeDecodeError: if it is text, but not UTF-8.
+        """
         if frame.opcode in (frames.TEXT, frames.BINARY):
             if frame.fin:
                 self._take_message(int(frame.opcode), bytes(frame.data))
                 return
-            self._fragments = []
-            self._fragments_size = 0
-            if frame.opcode == frames.TEXT:
-                self._decoder = codecs.getincrementaldecoder("utf-8")()
+            self._fragments = frames.Fragments(int(frame.opcode))
         elif frame.opcode != frames.CONTINUATION:
             return
-        assert self._fragments is not None  # The engine has seen to that.
-        self._fragments_size += len(frame.data)
-        if self._decoder is None:
-            self._fragments.append(bytes(frame.data))
-        else:
-            try:
-                text = self._decoder.decode(bytes(frame.data), frame.fin)
-            except UnicodeDecodeError as error:
-                self._fail(1007, error.reason)
-                return
-            self._fragments.append(text)
+        fragments = self._fragments
+        assert fragments is not None  # The engine has seen to that.
+        fragments.add(bytes(frame.data), frame.fin)
         if frame.fin:
-            empty: t.Any = b"" if self._decoder is None else ""
-            self._deliver(empty.join(self._fragments), self._fragments_size)
-            self._fragments = self._decoder = None
+            self._fragments = None
+            self._deliver(fragments.join(), fragments.size)
+        elif fragments.count >= self.options.max_fragments:
+            self._fail(1008, "too many fragments")
 
     def _take_message(self, opcode: int, payload: bytes) -> None:
-        if opcode == frames.BINARY:
-            self._deliver(payload, len(payload))
-            return
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError as error:
-            self._fail(1007, f"{error.reason} at position {error.start}")
-        else:
-            self._deliver(text, len(payload))
+        message = payload.decode() if opcode == frames.TEXT else payload
+        self._deliver(message, len(payload))
 
     def _deliver(self, message: Message, size: int) -> None:
+        if self._is_finishing:
+            return
         self.received.messages += 1
         self.received.bytes += size
         self.messages.append(message)
@@ -308,12 +411,12 @@ class Connection:
             self._unsent = frame = self._encode(opcode, payload)
             try:
                 self._write_unsent(deadline)
+            except ConnectionClosed:
+                raise
             except BaseException:
-                # A timeout, or the greenlet was killed. What hasn't begun can be
-                # taken back, but nothing can follow half a frame, and the other
-                # side's decompressor can't miss a message.
-                if len(self._unsent) == len(frame) and not self.engine.extensions:
-                    self._unsent = memoryview(b"")
+                # A timeout, or the greenlet was killed.
+                if len(self._unsent) == len(frame) and self._can_take_back():
+                    self._unsent = _NOTHING
                 else:
                     self._lose()
                 raise
@@ -338,9 +441,20 @@ class Connection:
         finally:
             self._engine_lock.release()
 
+    def _can_take_back(self) -> bool:
+        """Whether another message may take the place of one that isn't out at all.
+
+        The other side's decompressor can't miss a message. TLS may have encrypted it
+        already, and needs to be given the same again.
+        """
+        return not self.engine.extensions and not self.transport.is_tls
+
     def _write_unsent(self, deadline: float | None) -> None:
         while not self._write_unsent_now():
             _wait(self.transport.wait_writable, deadline)
+            # The client takes in what it was sent, if only slowly. Its pong may be
+            # a long way behind.
+            self._was_heard = True
 
     def _write_unsent_now(self) -> bool:
         """Give the kernel what it takes now, and say if all of it is out."""
@@ -350,12 +464,27 @@ class Connection:
             try:
                 size = self.transport.send(self._unsent)
             except OSError:
-                self._lose()
+                self._lose_output()
                 raise self._closed_error() from None
             if not size:
                 return False
             self._unsent = self._unsent[size:]
+        self._unsent = _NOTHING  # An empty slice keeps all of it in memory.
         return True
+
+    def _lose_output(self) -> None:
+        """Nothing can be written, but what the client sent before may say why."""
+        self.transport.shutdown()
+        if not self._read_lock.acquire(False):
+            return  # Whoever reads comes to the end by themselves.
+        try:
+            self._parse(ahead=True)
+            for _ in range(MAX_READS_AT_END):
+                if self._is_at_end or not self._read_now(ahead=True):
+                    break
+            self._lose()
+        finally:
+            self._read_lock.release()
 
     def send_control(self, action: Callable[[], None]) -> None:
         """Send a control frame, as soon as that is possible without waiting.
@@ -382,7 +511,7 @@ class Connection:
             try:
                 is_all_out = self._flush_now()
             except ConnectionClosed:
-                self._unsent = memoryview(b"")
+                self._unsent = _NOTHING
                 self._control.clear()
                 self._is_output_ended = True
                 return
@@ -395,7 +524,11 @@ class Connection:
         return bool(
             self._unsent
             or self._control
-            or (self.engine.eof_sent and not self._is_output_ended)
+            or (
+                self._is_close_begun
+                and self.engine.eof_sent
+                and not self._is_output_ended
+            )
         )
 
     def _flush_now(self) -> bool:
@@ -428,11 +561,10 @@ class Connection:
         self._flush()
 
     def _end_output(self) -> None:
-        """Both sides have said Close: the server is the first to end the stream (RFC
-        6455 section 7.1.1). Half of a TLS stream can't be ended by itself."""
+        """Both sides have said Close, or the client may not say more: the server is
+        the first to end the stream (RFC 6455 section 7.1.1)."""
         self._is_output_ended = True
-        if not self.transport.is_tls:
-            self.transport.shutdown(socket.SHUT_WR)
+        self.transport.shutdown(socket.SHUT_WR)
 
     def finish(self, code: int, reason: str, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close, and wait until the client has closed too.
@@ -441,21 +573,23 @@ class Connection:
 
         :param timeout: seconds to wait at most.
         """
+        deadline = time.monotonic() + timeout
+        self._is_finishing = True
         try:
             self.go_away(code, reason)
-            deadline = time.monotonic() + timeout
-            while not self.is_over:
-                self.read(deadline)
-                self.messages.clear()
-            if not self.transport.is_tls:
-                deadline = min(deadline, time.monotonic() + LINGER)
-                while not self._is_at_end:
-                    self.read(deadline)
+            self._read_until(lambda: self.is_over, deadline, ahead=True)
+            deadline = min(deadline, time.monotonic() + LINGER)
+            self._read_until(lambda: self._is_at_end, deadline, ahead=True)
         except TimeoutError:
             pass  # The client had its time.
         finally:
             keeper.forget(self)
             self._lose()
+            # Others may be at the socket still: the keeper, or a greenlet that the
+            # handler has left behind. The loss has woken them up.
+            for lock in (self._read_lock, self._write_lock):
+                if lock.acquire(timeout=LINGER):
+                    lock.release()
             self.transport.close()
 
     # What the keeper does
@@ -465,21 +599,22 @@ class Connection:
 
         :param now: what :func:`time.monotonic` says.
         """
-        has_room = self._has_room()
-        if has_room and self._read_lock.acquire(False):
-            try:
-                while self._read_now() and not self._is_at_end:
-                    if not self._has_room():
-                        break
-            finally:
-                self._read_lock.release()
+        if self._is_at_end:
+            return
+        # A handler that has just received something may be about to answer it. But
+        # pings have to be answered too, so that is true of every other look only.
+        self._is_patient = self._was_served and not self._is_patient
+        self._was_served = False
+        # If the handler lets messages pile up, the pong is behind them.
+        is_behind = self._is_patient or not self._has_room()
+        if not self._is_patient:
+            self._read_ahead()
         self._flush()
         if self.is_closed:
             if now >= self._close_deadline:
                 self._lose()
         elif self._next_ping is not None:
-            # If the handler lets messages pile up, the pong is behind them.
-            self._keep_alive(now, self._was_heard or not has_room)
+            self._keep_alive(now, self._was_heard or is_behind)
 
     def _has_room(self) -> bool:
         return (
@@ -498,17 +633,26 @@ class Connection:
                     self._next_ping = now + self.options.ping_interval
                 else:
                     self._pong_deadline = now + self.options.ping_timeout
-                self.send_control(lambda: self.engine.send_ping(b""))
+                self._use_engine(self._send_ping)
+                self._flush()
         elif was_heard:
             # Anything counts: a pong may be stuck behind a large message.
             self._pong_deadline = None
             self._next_ping = now + self.options.ping_interval
         elif now >= self._pong_deadline:
-            reason = "keepalive ping timeout"
-            self._set_closed(1006, reason, "server")
-            self._use_engine(lambda: self.engine.send_close(1011, reason))
+            self._use_engine(self._give_up)
             self._flush()
             self._lose()
+
+    def _send_ping(self) -> None:
+        if self.engine.state is OPEN:
+            self.engine.send_ping(b"")
+
+    def _give_up(self) -> None:
+        if self.engine.state is OPEN:
+            reason = "keepalive ping timeout"
+            self._set_closed(1006, reason, "server")
+            self.engine.send_close(1011, reason)
 
 
 def _acquire(lock: t.Any, deadline: float | None) -> None:
@@ -519,7 +663,14 @@ def _acquire(lock: t.Any, deadline: float | None) -> None:
 
 
 def _wait(wait: Callable[[float | None], bool], deadline: float | None) -> None:
-    remaining = None if deadline is None else deadline - time.monotonic()
-    if remaining is not None and remaining <= 0:
+    wait(_remaining(deadline))
+
+
+def _remaining(deadline: float | None) -> float | None:
+    """How long there is still to wait, in seconds."""
+    if deadline is None:
+        return None
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
         raise TimeoutError("The client of the WebSocket took too long.")
-    wait(remaining)
+    return remaining

@@ -124,7 +124,7 @@ class SocketRequest:
         """Whether the protocol is switched, so that HTTP can't be spoken any more."""
         if self.websocket is None:
             return self.argument is not None
-        return self.websocket.accepted or self.is_upgraded
+        return self.websocket.connection.has_begun or self.is_upgraded
 
     def set_close(self, code: int, reason: str = "") -> None:
         self.close_code = code
@@ -133,11 +133,13 @@ class SocketRequest:
         self.close_reason = reason.encode()[:123].decode(errors="ignore")
 
     def finish(self, **options: float) -> None:
-        if self.websocket is not None and self.is_switched():
+        """Close the connection, if it has come to that, and wait for the client."""
+        if self.websocket is None or not self.is_switched():
+            return
+        connection = self.websocket.connection
+        if not connection.has_begun:  # The server has answered for us.
             self.websocket.ensure_accepted()
-            self.websocket.connection.finish(
-                self.close_code, self.close_reason, **options
-            )
+        connection.finish(self.close_code, self.close_reason, **options)
 
     # The request, until the protocol is switched
 

@@ -8,6 +8,8 @@ at a time.
 
 from __future__ import annotations
 
+import codecs
+import io
 import struct
 import typing as t
 
@@ -89,3 +91,36 @@ def encode(opcode: int, payload: bytes) -> bytes:
     if length < 65536:
         return struct.pack("!BBH", 0x80 | opcode, 126, length) + payload
     return struct.pack("!BBQ", 0x80 | opcode, 127, length) + payload
+
+
+class Fragments:
+    """A message that comes in several frames (RFC 6455 section 5.4).
+
+    It takes little more memory than the message itself, however small the fragments.
+    """
+
+    def __init__(self, opcode: int) -> None:
+        self.count = 0
+        #: In bytes, also of a text.
+        self.size = 0
+        self._payloads = io.BytesIO()
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if opcode == TEXT:
+            # What isn't UTF-8 is found in the frame where it is.
+            self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def add(self, payload: bytes, is_last: bool) -> None:
+        """Add what the next frame holds.
+
+        :raises UnicodeDecodeError: if the text isn't UTF-8.
+        """
+        self.count += 1
+        self.size += len(payload)
+        self._payloads.write(payload)
+        if self._decoder is not None:
+            self._decoder.decode(payload, is_last)
+
+    def join(self) -> str | bytes:
+        """The whole message."""
+        message = self._payloads.getvalue()
+        return message if self._decoder is None else message.decode()

@@ -12,8 +12,11 @@ import os
 import threading
 import time
 import typing as t
+import weakref
 
 if t.TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
     from .transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -22,11 +25,18 @@ logger = logging.getLogger(__name__)
 #: receives learns within this time that its client has gone.
 INTERVAL = 0.4
 
+#: How long a process that ends waits for connections it has just closed, in seconds.
+GOODBYE = 1.0
+
+#: How many connections are looked after before others may run.
+BATCH = 50
+
 
 class KeptConnection(t.Protocol):
     """What the keeper asks of a connection. None of it may block."""
 
     transport: Transport
+    is_closed: bool
 
     def look_after(self, now: float) -> None:
         """Read what has come, answer pings, send pings, cut what is overdue.
@@ -45,25 +55,31 @@ class _Keeper:
         self.connections: set[KeptConnection] = set()
         self.is_running = False
 
-    def run(self, transport: Transport) -> None:
+    def run(self, sleep: Callable[[float], None]) -> None:
         while True:
-            transport.sleep(INTERVAL)
+            sleep(INTERVAL)
             with _lock:
                 if not self.connections:
                     self.is_running = False
                     return
-                connections = list(self.connections)
-            now = time.monotonic()
-            for connection in connections:
-                try:
-                    connection.look_after(now)
-                except Exception:
-                    logger.exception("Looking after a WebSocket failed.")
+            self.make_rounds(sleep)
+
+    def make_rounds(self, sleep: Callable[[float], None]) -> None:
+        with _lock:
+            connections = list(self.connections)
+        for number, connection in enumerate(connections, 1):
+            try:
+                connection.look_after(time.monotonic())
+            except Exception:
+                logger.exception("Looking after a WebSocket failed.")
+            if number % BATCH == 0:
+                sleep(0)
 
 
 # Held for an instant only, and never while greenlets can switch.
 _lock = threading.Lock()
-_keepers: dict[object, _Keeper] = {}
+# By scheduler. A hub goes with its thread.
+_keepers: MutableMapping[object, _Keeper] = weakref.WeakKeyDictionary()
 
 
 def keep(connection: KeptConnection) -> None:
@@ -74,8 +90,16 @@ def keep(connection: KeptConnection) -> None:
         keeper.connections.add(connection)
         start = not keeper.is_running
         keeper.is_running = True
-    if start:
-        transport.spawn(lambda: keeper.run(transport))
+    if not start:
+        return
+    sleep = transport.sleep  # All there is to keep of this one.
+    try:
+        transport.spawn(lambda: keeper.run(sleep))
+    except BaseException:  # There may be too many threads.
+        with _lock:
+            keeper.connections.discard(connection)
+            keeper.is_running = False
+        raise
 
 
 def forget(connection: KeptConnection) -> None:
@@ -107,13 +131,30 @@ def open_count() -> int:
 
 
 def _reset() -> None:
-    """A forked process has the connections of its parent in memory, not its tasks."""
+    """A forked process has its parent's connections in memory, and its greenlets,
+    but not its threads. The connections are the parent's to look after."""
     global _lock
     _lock = threading.Lock()
+    for keeper in _keepers.values():
+        keeper.connections.clear()
     _keepers.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset)
-# A server that stops without telling us, such as that of 'flask run'.
-atexit.register(close_all, 1001, "server stopping")
+
+
+@atexit.register
+def _say_goodbye() -> None:
+    """A server may stop without telling us, as that of 'flask run' does.
+
+    Give the handlers a moment: a socket that is cut while there is something to read
+    is reset, and the client may lose the Close frame.
+    """
+    with _lock:
+        connections = [c for k in _keepers.values() for c in k.connections]
+    untold = [connection for connection in connections if not connection.is_closed]
+    close_all(1001, "server stopping")
+    deadline = time.monotonic() + GOODBYE
+    while untold and open_count() and time.monotonic() < deadline:
+        untold[0].transport.sleep(0.01)

@@ -26,6 +26,8 @@ if t.TYPE_CHECKING:
 #: Errors of a non-blocking socket that mean "not now".
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+_TLS_CLASSES: tuple[t.Any, ...] = (gevent.ssl.SSLSocket, ssl.SSLSocket)
+
 
 class Lock(t.Protocol):
     """What the locks of :mod:`threading` and :mod:`gevent.lock` have in common."""
@@ -43,11 +45,20 @@ class Transport:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self.is_tls = isinstance(sock, (ssl.SSLSocket, gevent.ssl.SSLSocket))
+        self._tls_class = next(
+            (cls for cls in _TLS_CLASSES if isinstance(sock, cls)), None
+        )
         self._timeout_before: float | None = None
 
+    @property
+    def is_tls(self) -> bool:
+        return self._tls_class is not None
+
     def open(self) -> None:
-        """Take the socket from the server."""
+        """Take the socket from the server.
+
+        :raises OSError: if the server has closed it.
+        """
         self._timeout_before = self.socket.gettimeout()
         self.socket.settimeout(0)
         # Servers leave Nagle's algorithm on: small messages wait for the
@@ -64,12 +75,19 @@ class Transport:
         """
         self.shutdown()
         with contextlib.suppress(OSError):
+            # Nobody uses it any more: now also what TLS makes of this.
+            self.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
             self.socket.settimeout(self._timeout_before)
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """End the traffic. Whoever waits for the socket wakes up."""
+        # What TLS makes of this drops the encryption at once, also from under a read
+        # or write in another thread. What lies below it ends the stream only.
+        cls = self._tls_class
+        sock: t.Any = self.socket if cls is None else super(cls, self.socket)
         with contextlib.suppress(OSError):
-            self.socket.shutdown(how)
+            sock.shutdown(how)
 
     def receive(self, size: int) -> bytes | None:
         """Read what is there, up to ``size`` bytes.
@@ -116,11 +134,14 @@ class Transport:
     def scheduler(self) -> object:
         raise NotImplementedError
 
-    def spawn(self, function: Callable[[], None]) -> None:
+    @staticmethod
+    def spawn(function: Callable[[], None]) -> None:
         """Run ``function`` in the background, without keeping the process alive."""
         raise NotImplementedError
 
-    def sleep(self, seconds: float) -> None:
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Let others run. With 0, those that are ready to."""
         raise NotImplementedError
 
 
@@ -163,10 +184,12 @@ class GeventTransport(Transport):
     def scheduler(self) -> object:
         return self._hub
 
-    def spawn(self, function: Callable[[], None]) -> None:
+    @staticmethod
+    def spawn(function: Callable[[], None]) -> None:
         gevent.spawn(function)
 
-    def sleep(self, seconds: float) -> None:
+    @staticmethod
+    def sleep(seconds: float) -> None:
         gevent.sleep(seconds)
 
 
@@ -197,10 +220,11 @@ class ThreadTransport(Transport):
         return self._wait(selectors.EVENT_WRITE, timeout)
 
     def _wait(self, events: int, timeout: float | None) -> bool:
-        if self.socket.fileno() < 0:  # Closed by the server.
+        fileno = self.socket.fileno()
+        if fileno < 0:  # Closed by the server. The next read or write says so.
             return True
         with _Selector() as selector:
-            selector.register(self.socket, events)
+            selector.register(fileno, events)
             return bool(selector.select(timeout))
 
     def new_lock(self) -> Lock:
@@ -210,10 +234,12 @@ class ThreadTransport(Transport):
     def scheduler(self) -> object:
         return threading
 
-    def spawn(self, function: Callable[[], None]) -> None:
+    @staticmethod
+    def spawn(function: Callable[[], None]) -> None:
         threading.Thread(target=function, name="flask-sockets", daemon=True).start()
 
-    def sleep(self, seconds: float) -> None:
+    @staticmethod
+    def sleep(seconds: float) -> None:
         time.sleep(seconds)
 
 

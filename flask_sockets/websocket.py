@@ -74,7 +74,7 @@ class WebSocket(_Base):
         self._accept_lock = connection.transport.new_lock()
         self._is_accepted = False
         self._is_refused = False
-        self._is_receiving = False
+        self._receive_lock = connection.transport.new_lock()
         self._was_end_told = False
         self._unread_when_asked: int | None = None
 
@@ -193,25 +193,21 @@ class WebSocket(_Base):
         :raises RuntimeError: if another greenlet or thread is receiving.
         """
         self.ensure_accepted()
-        if self._is_receiving:
+        if not self._receive_lock.acquire(False):
             raise RuntimeError(
                 "Another greenlet or thread is receiving from this WebSocket already."
                 " Receive in one place and hand the messages on from there."
             )
-        deadline = None if timeout is None else time.monotonic() + timeout
-        messages = self.connection.messages
-        self._is_receiving = True
         try:
-            while not messages:
-                if self.connection.is_over:
-                    if self._was_end_told:
-                        raise self._closed_error()
-                    self._was_end_told = True
-                    return None
-                self.connection.read(deadline)
-            return messages.popleft()
+            deadline = None if timeout is None else time.monotonic() + timeout
+            message = self.connection.receive(deadline)
+            if message is None:
+                if self._was_end_told:
+                    raise self._closed_error()
+                self._was_end_told = True
+            return message
         finally:
-            self._is_receiving = False
+            self._receive_lock.release()
 
     def __iter__(self) -> Iterator[Message]:
         """Receive messages until the connection is closed."""
@@ -250,7 +246,7 @@ class WebSocket(_Base):
         :param binary: send it as binary, or as text, whatever its type.
         :param timeout: seconds to wait at most for a client that doesn't read.
         :raises TypeError: if the message is of no such type.
-        :raises ValueError: if bytes to be sent as text aren't UTF-8.
+        :raises ValueError: if what is to be sent as text can't be, or isn't, UTF-8.
         :raises TimeoutError: if the client didn't make room in time. The connection
             is lost if a part of the message had gone out.
         :raises ConnectionClosed: if the connection is closed.
@@ -306,15 +302,22 @@ class WebSocket(_Base):
 
         :param opcode: one of the ``OPCODE_*`` numbers of this class, other than
             ``OPCODE_CONTINUATION``.
+        :raises TypeError: if the message is of no type that can be sent.
+        :raises ValueError: if there can't be such a frame.
         :raises ConnectionClosed: if the connection is closed.
         """
-        payload = message.encode() if isinstance(message, str) else bytes(message)
+        if isinstance(message, str):
+            payload = message.encode()
+        else:
+            payload = bytes(memoryview(message))  # Not a number: that makes zeros.
         if opcode in (frames.TEXT, frames.BINARY):
             self.send(payload, binary=opcode == frames.BINARY)
             return
         if opcode == frames.CLOSE:
-            close = Close.parse(payload)
-            self.close(int(close.code) if payload else 1000, close.reason)
+            if not payload:
+                self.close()
+            else:
+                self.close(int.from_bytes(payload[:2], "big"), payload[2:])
             return
         engine = self.connection.engine
         if opcode == frames.PING:
@@ -344,6 +347,8 @@ class WebSocket(_Base):
         ``while not ws.closed`` around :meth:`receive` gets them all. A handler that
         asks again without having received doesn't want them.
         """
+        if self._is_refused:
+            return True
         self.ensure_accepted()
         if not self.connection.is_closed:
             return False
@@ -371,7 +376,7 @@ class WebSocket(_Base):
         return self.connection.close_reason if self.connection.is_closed else None
 
     def close(self, code: int = 1000, message: str | bytes | None = b"") -> None:
-        """Close the connection. Does nothing if it is closed.
+        """Close the connection. Does nothing if it is closed already.
 
         Returns at once. The client's answer is waited for when the handler returns.
 
@@ -393,8 +398,9 @@ class WebSocket(_Base):
                 "The reason of a close has at most"
                 f" {frames.MAX_CONTROL_PAYLOAD - 2} bytes, not {len(payload) - 2}."
             )
-        self.ensure_accepted()
-        self.connection.go_away(code, reason)
+        if not self._is_refused:
+            self.ensure_accepted()
+            self.connection.go_away(code, reason)
 
     def _closed_error(self) -> ConnectionClosed:
         connection = self.connection

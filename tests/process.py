@@ -14,7 +14,6 @@ import time
 import typing as t
 from pathlib import Path
 
-
 #: Seconds after which a test gives up. Nothing is ever measured against it.
 PATIENCE = 30
 
@@ -47,7 +46,7 @@ class Process:
         self._env = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("FLASK_", "WERKZEUG_"))
+            if not name.startswith(("FLASK_", "WERKZEUG_", "GUNICORN_"))
         }
         self._env["PYTHONUNBUFFERED"] = "1"
 
@@ -101,9 +100,9 @@ class Process:
         self._seen = match.end()
         return match
 
-    def port(self) -> int:
-        """Wait until the server runs, and return its port."""
-        return int(self.wait_for(r"Running on https?://\S+:(\d+)\n")[1])
+    def rewind(self) -> None:
+        """Let the next search begin at the beginning of the output."""
+        self._seen = 0
 
     def wait_until_listening(self, port: int) -> None:
         """Wait until somebody accepts connections at the port."""
@@ -165,6 +164,11 @@ class Process:
         with self._grown:
             self._ended = True
             self._grown.notify_all()
+
+
+def port_of(process: Process) -> int:
+    """Wait until a development server runs, and return its port."""
+    return int(process.wait_for(r"Running on https?://\S+:(\d+)\n")[1])
 
 
 def until(condition: t.Callable[[], t.Any], what: str) -> t.Any:

@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from .process import Process
+from .process import Process, port_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -115,7 +115,7 @@ def test_the_first_command_starts_the_example(clone):
     with Process(
         "/bin/sh", "-c", block("start"), cwd=clone, env=env, patience=300
     ) as process:
-        port = process.port()
+        port = port_of(process)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
             assert b"<title>" in response.read()
         assert echoes(port)
@@ -139,7 +139,7 @@ def test_the_smallest_app_runs(project):
     """With the command that stands below it."""
     arguments = shlex.split(block("smallest run"))
     with Process(*arguments, cwd=project, env={"FLASK_WSRUN_PORT": "0"}) as process:
-        assert echoes(process.port())
+        assert echoes(port_of(process))
 
 
 def test_the_page_gets_the_url_of_the_websocket():
@@ -157,14 +157,14 @@ def test_the_options_of_wsrun_work(project, command, tmp_path_factory):
     arguments = shlex.split(command.replace("--port 8000", "--port 0"))
     with Process(*arguments, cwd=project, env={"FLASK_WSRUN_PORT": "0"}) as process:
         if "--cert" not in command:
-            assert echoes(process.port())
+            assert echoes(port_of(process))
             return
         import ssl
 
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        assert echoes(process.port(), "wss", ssl=context)
+        assert echoes(port_of(process), "wss", ssl=context)
 
 
 # Blueprints and sessions
@@ -243,7 +243,7 @@ def test_nginx_passes_websockets_on(project, free_port):
     command = "flask --app app wsrun"
     env = {"FLASK_WSRUN_PORT": "0"}
     with Process(*shlex.split(command), cwd=project, env=env) as server:
-        location = block("nginx").replace("8000", str(server.port()))
+        location = block("nginx").replace("8000", str(port_of(server)))
         (project / "nginx.conf").write_text(
             f"pid {project}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
             f"http {{ access_log off; server {{ listen 127.0.0.1:{free_port};\n"

@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 
 import flask_sockets
 
-from ..process import Process, until
+from ..process import Process, port_of, until
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sends signals to process groups"
@@ -106,7 +106,7 @@ def test_banner_is_shown_once(tmp_path: Path) -> None:
     app = write_app(tmp_path)
 
     with wsrun(tmp_path) as server:
-        server.port()
+        port_of(server)
         app.write_text(app.read_text().replace("version 1", "version 2"))
         server.wait_for(r"Reloaded in \d+ ms")
         assert server.output.count("Running on") == 1
@@ -145,7 +145,7 @@ def test_access_line_has_the_format_of_werkzeug(tmp_path: Path) -> None:
     write_app(tmp_path)
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         get(port, "/none%20such%1b[31m")
         server.wait_for(
             r"^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\]"
@@ -159,7 +159,7 @@ def test_malformed_request_is_logged_as_such(tmp_path: Path) -> None:
 
     with (
         wsrun(tmp_path) as server,
-        socket.create_connection(("127.0.0.1", server.port())) as client,
+        socket.create_connection(("127.0.0.1", port_of(server))) as client,
     ):
         client.sendall(b"NONSENSE\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
@@ -189,7 +189,7 @@ def patched():
         *("-W", "error", "-m", "flask", "--debug", "wsrun", "--port", "0"),
         cwd=tmp_path,
     ) as server:
-        port = server.port()
+        port = port_of(server)
         assert get(port, "/patched") == (200, "True gevent.thread")
         assert "Warning" not in server.output
 
@@ -214,7 +214,7 @@ def set_event():
     )
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         answers = []
         waiting = threading.Thread(target=lambda: answers.append(get(port, "/wait")))
         waiting.start()
@@ -249,7 +249,7 @@ def test_app_is_found_as_with_flask_run(
     with Process(
         "flask", *arguments, "wsrun", "--port", "0", cwd=tmp_path / cwd
     ) as server:
-        assert get(server.port()) == (200, "version 2")
+        assert get(port_of(server)) == (200, "version 2")
 
 
 def test_factory_of_a_command_line_of_its_own_is_served(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_factory_of_a_command_line_of_its_own_is_served(tmp_path: Path) -> None:
     with Process(
         sys.executable, "manage.py", "wsrun", "--port", "0", cwd=tmp_path
     ) as server:
-        assert get(server.port()) == (200, "version 3")
+        assert get(port_of(server)) == (200, "version 3")
 
 
 def test_debugger_shows_an_exception_with_its_console(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_debugger_shows_an_exception_with_its_console(tmp_path: Path) -> None:
     write_app(tmp_path)
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         status, page = get(port, "/boom")
         assert status == 500
         assert "boom in a view" in page
@@ -292,7 +292,7 @@ def hook():
     )
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         status, page = get(port, "/")
         assert status == 500
         assert "Werkzeug" in page
@@ -307,7 +307,7 @@ def test_no_debugger_without_debug_mode(tmp_path: Path) -> None:
     write_app(tmp_path)
 
     with Process("flask", "wsrun", "--port", "0", cwd=tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         status, page = get(port, "/boom")
         assert status == 500
         assert "boom in a view" not in page
@@ -345,7 +345,7 @@ def test_plain_http_to_a_secure_server_is_one_line(tmp_path: Path) -> None:
     write_app(tmp_path)
 
     with wsrun(tmp_path, "--cert", "adhoc") as server:
-        port = server.port()
+        port = port_of(server)
 
         with pytest.raises((http.client.HTTPException, OSError)):
             get(port)
@@ -405,7 +405,7 @@ def test_websockets_work_with_tls(tmp_path: Path) -> None:
     write_app(tmp_path, more=WEBSOCKETS)
 
     with wsrun(tmp_path, "--cert", "adhoc") as server:
-        port = server.port()
+        port = port_of(server)
 
         with connect(
             f"wss://127.0.0.1:{port}/echo", ssl=ssl._create_unverified_context()
@@ -502,7 +502,7 @@ def test_edit_is_served(tmp_path: Path) -> None:
     app = write_app(tmp_path)
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         app.write_text(app.read_text().replace("version 1", "version 22"))
         server.wait_for(r"^ \* Detected change in 'app\.py', reloading$")
         server.wait_for(r"^ \* Reloaded in \d+ ms$")
@@ -528,7 +528,7 @@ def test_edit_of_equal_size_in_the_same_second_is_served(tmp_path: Path) -> None
     )
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
 
         for version in "12345":
             write_other(version)
@@ -542,7 +542,7 @@ def test_syntax_error_is_shown_and_mended(tmp_path: Path) -> None:
     good = app.read_text()
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         app.write_text("def broken(:\n")
         server.wait_for(r"could not be loaded \(SyntaxError\)")
 
@@ -578,7 +578,7 @@ def test_mistake_at_the_first_start_is_survived(
     app.write_text(mistake)
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         server.wait_for(rf"could not be loaded \({name}\)")
         assert server.output.count(f"{name}: ") == 1
         status, page = get(port)
@@ -594,7 +594,7 @@ def test_mistake_without_debugger_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("raise LookupError('not there')\n")
 
     with wsrun(tmp_path, "--no-debugger") as server:
-        assert get(server.port()) == (
+        assert get(port_of(server)) == (
             500,
             "The app could not be loaded. LookupError: not there\n",
         )
@@ -606,7 +606,7 @@ def test_mistake_keeps_nobody_busy(tmp_path: Path) -> None:
     app.write_text("import os\nos._exit(3)\n")
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         status, page = get(port)
         assert status == 500
         assert "ended by itself, with status 3" in page
@@ -627,7 +627,7 @@ def test_what_does_not_change_the_app_does_nothing(tmp_path: Path) -> None:
     template.write_text("old")
 
     with wsrun(tmp_path, "--exclude-patterns", "ignored") as server:
-        server.port()
+        port_of(server)
         app.touch()
         app.chmod(0o600)
         app.write_text(app.read_text())
@@ -660,7 +660,7 @@ def test_every_way_to_change_a_file_reloads(tmp_path: Path, how: str) -> None:
     outside.mkdir()
 
     with wsrun(project) as server:
-        server.port()
+        port_of(server)
 
         if how == "rename":
             (project / "temporary").write_text(app.read_text() + "# more\n")
@@ -708,7 +708,7 @@ def test_modules_from_elsewhere_are_watched(tmp_path: Path) -> None:
     )
 
     with wsrun(project, env={"PYTHONPATH": str(library)}) as server:
-        port = server.port()
+        port = port_of(server)
         broken.write_text("mended = True\n")
         server.wait_for(r"Detected change in '\.\./library/broken\.py'")
         server.wait_for("Reloaded in")
@@ -728,7 +728,7 @@ def test_extra_files_reload(tmp_path: Path) -> None:
     extra = os.pathsep.join(["conf", "data/*.json", "later.ini"])
 
     with wsrun(tmp_path, "--extra-files", extra) as server:
-        server.port()
+        port_of(server)
 
         for name in ("conf/app.toml", "data/new.json", "later.ini"):
             (tmp_path / name).write_text("something new")
@@ -744,7 +744,7 @@ def test_burst_of_edits_is_one_reload(tmp_path: Path) -> None:
         (tmp_path / f"module{number}.py").write_text("a = 1\n")
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
 
         for number in range(16):
             (tmp_path / f"module{number}.py").write_text("a = 2\n")
@@ -761,7 +761,7 @@ def test_edits_during_a_reload_are_not_lost(tmp_path: Path) -> None:
     text = app.read_text()
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
 
         for number in range(1, 25):
             app.write_text(text.replace("version 0", f"version {number}"))
@@ -786,7 +786,7 @@ def test_no_connection_is_refused_or_cut_across_reloads(tmp_path: Path) -> None:
                 failures.append(error)
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         threads = [threading.Thread(target=hammer) for _ in range(4)]
 
         for thread in threads:
@@ -821,7 +821,7 @@ def slow():
     )
 
     with wsrun(tmp_path, "--grace", "20") as server:
-        port = server.port()
+        port = port_of(server)
         answers = []
         waiting = threading.Thread(target=lambda: answers.append(get(port, "/slow")))
         waiting.start()
@@ -846,7 +846,7 @@ def stuck():
     )
 
     with wsrun(tmp_path, "--grace", "0.1") as server:
-        port = server.port()
+        port = port_of(server)
 
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -865,7 +865,7 @@ def test_crash_is_told_and_survived(tmp_path: Path) -> None:
     )
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
 
         with pytest.raises((http.client.HTTPException, OSError)):
             get(port, "/die")
@@ -894,7 +894,7 @@ def env():
     dotenv.write_text("FROM_FILE=old\nFROM_SHELL=file\n")
 
     with wsrun(tmp_path, env={"FROM_SHELL": "shell"}) as server:
-        port = server.port()
+        port = port_of(server)
         assert get(port, "/env") == (200, "old shell")
         dotenv.write_text("FROM_FILE=new\nFROM_SHELL=file\n")
         server.wait_for(r"Detected change in '\.env'")
@@ -919,7 +919,7 @@ def test_serves_where_processes_cannot_be_forked(
     )
 
     with Process(sys.executable, "-c", code, cwd=tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
         assert get(port) == (200, "version 1")
 
         for version in (2, 3):
@@ -962,7 +962,7 @@ def test_edit_before_a_directory_is_watched_is_not_lost(tmp_path: Path) -> None:
     )
 
     with wsrun(project, env={"PYTHONPATH": str(library)}) as server:
-        port = server.port()
+        port = port_of(server)
         server.wait_for("Reloaded in")
         assert get(port, "/v") == (200, "new")
 
@@ -982,7 +982,7 @@ def test_change_of_what_is_kept_warm_is_served(tmp_path: Path) -> None:
     )
 
     with wsrun(project, env={"PYTHONPATH": str(library)}) as server:
-        port = server.port()
+        port = port_of(server)
         assert get(port, "/v") == (200, "old")
 
         for version in ("new", "newer"):
@@ -999,7 +999,7 @@ def test_secrets_are_not_in_the_list_of_processes(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SECRET_KEY=very-secret\n")
 
     with wsrun(tmp_path) as server:
-        server.port()
+        port_of(server)
 
         for pid in server.members():
             assert b"very-secret" not in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -1014,7 +1014,7 @@ def test_interrupt_ends_everything_quietly(tmp_path: Path, reload: str) -> None:
     write_app(tmp_path)
 
     with wsrun(tmp_path, reload) as server:
-        port = server.port()
+        port = port_of(server)
         server.wait_for("Debugger PIN.*\n")
         get(port)
         server.wait_for('"GET / HTTP/1.1" 200 -\n')
@@ -1031,7 +1031,7 @@ def test_interrupt_that_comes_doubled_counts_once(tmp_path: Path) -> None:
     write_app(tmp_path, more=WEBSOCKETS)
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
 
         with connect(f"ws://127.0.0.1:{port}/echo") as client:
             client.send("hello")
@@ -1053,7 +1053,7 @@ def test_other_signals_end_everything(tmp_path: Path, number: signal.Signals) ->
     write_app(tmp_path)
 
     with wsrun(tmp_path) as server:
-        server.port()
+        port_of(server)
         server.signal(number)
         assert server.wait() == 0
         assert server.members() == {}
@@ -1087,7 +1087,7 @@ def slow():
     )
 
     with wsrun(tmp_path, "--grace", "3600") as server:
-        port = server.port()
+        port = port_of(server)
 
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -1127,7 +1127,7 @@ def stuck():
     )
 
     with wsrun(tmp_path) as server:
-        port = server.port()
+        port = port_of(server)
 
         with socket.create_connection(("127.0.0.1", port)) as client:
             if busy:

@@ -13,7 +13,7 @@ import websocket
 import websockets.exceptions
 import websockets.sync.client
 
-from .processes import PATIENCE
+from ..process import PATIENCE
 
 Headers = t.Mapping[str, str]
 Message: t.TypeAlias = "str | bytes"

@@ -7,8 +7,9 @@ import typing as t
 
 import pytest
 
+from ..process import until
 from .clients import Client, Closed, Refused, connect
-from .processes import Server, until
+from .processes import Server
 from .ways import (
     FLASK_RUN,
     GEVENT_WAYS,

@@ -65,9 +65,9 @@ def end_of(client: Client) -> int:
 
 def stop(server: Server, number: signal.Signals) -> None:
     if number is signal.SIGINT:
-        server.interrupt_group()
+        server.signal_group(signal.SIGINT)
     else:
-        server.send_signal(number)
+        server.signal(number)
 
 
 @pytest.mark.parametrize(("way", "number"), TELLING, ids=name_of)
@@ -85,7 +85,7 @@ def test_clients_are_told_that_the_server_stops(
             server.wait_for_log(r"(?s)waiting.*waiting")
             stop(server, number)
             assert (end_of(one), end_of(two)) == (1001, 1001)
-        server.wait_until_ended()
+        server.wait()
         if way in (PYWSGI, UNPATCHED):
             # The script has nothing to catch Ctrl-C with.
             server.expected += ["KeyboardInterrupt"]
@@ -105,7 +105,7 @@ def test_server_without_a_word_ends_too(way: Way, number: signal.Signals) -> Non
             rest = raw.read_all()
             assert rest == b"" or rest.startswith(b"\x88")
             assert b"HTTP/1.1" not in rest
-        server.wait_until_ended()
+        server.wait()
         # gunicorn says that its patience ended.
         server.expected += [r"Worker graceful timeout", r"\[ERROR\] Worker .* SIGKILL"]
         server.assert_log_is_clean()
@@ -121,7 +121,7 @@ def test_client_that_doesnt_answer_doesnt_hold_the_server(way: Way) -> None:
             server.wait_for_log("waiting")
             stop(server, signal.SIGTERM)
             assert raw.read_frame() == (8, b"\x03\xe9server stopping")
-            server.wait_until_ended()
+            server.wait()
         server.expected += [r"Worker graceful timeout"]
         server.assert_log_is_clean()
 
@@ -135,7 +135,7 @@ def test_idle_connection_doesnt_hold_the_server(way: Way) -> None:
             raw.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert raw.read_response()[0] == 200
             stop(server, signal.SIGTERM)
-            server.wait_until_ended()
+            server.wait()
         # That it does not say "Worker graceful timeout" is the point.
         server.assert_log_is_clean()
 
@@ -150,5 +150,5 @@ def test_message_under_way_is_answered_first(way: Way) -> None:
             assert raw.read_frame() == (1, b"hello")
             stop(server, signal.SIGTERM)
             assert raw.read_frame() == (8, b"\x03\xe9server stopping")
-        server.wait_until_ended()
+        server.wait()
         server.assert_log_is_clean()

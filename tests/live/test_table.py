@@ -8,6 +8,7 @@ import typing as t
 
 import pytest
 
+from ..process import until
 from .clients import (
     Client,
     Closed,
@@ -19,7 +20,7 @@ from .clients import (
     frame,
     handshake,
 )
-from .processes import Server, until
+from .processes import Server
 from .ways import WAYS, Way
 
 Kind = t.Callable[..., Client]

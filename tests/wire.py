@@ -1,0 +1,395 @@
+"""Both ends of a WebSocket in one process: threads or greenlets at the server's end,
+frames made by hand at the client's. And real servers around a single handler."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+import struct
+import threading
+import time
+import typing as t
+
+import gevent
+import gevent.event
+import gevent.pool
+import gevent.socket
+import gevent.ssl
+from flask import Flask, got_request_exception
+from gevent.pywsgi import WSGIServer
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.utils import apply_mask
+from werkzeug.serving import make_server
+
+from flask_sockets import Sockets, WebSocket, WebSocketHandler
+from flask_sockets.connection import Connection, Options, engine_logger
+from flask_sockets.transport import transport_for
+
+#: Seconds after which a test gives up. Nothing is ever measured against it.
+PATIENCE = 10
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+MASK = b"\x37\xfa\x21\x3d"
+
+
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    reserved: int = 0,
+    masked: bool = True,
+    length: int | None = None,
+) -> bytes:
+    """A frame as a client sends it (RFC 6455 section 5.2), or sends it wrong.
+
+    :param length: what the header says instead of the truth.
+    """
+    size = len(payload) if length is None else length
+    first = (0x80 if fin else 0) | reserved << 4 | opcode
+    mask_bit = 0x80 if masked else 0
+    if size < 126:
+        header = bytes((first, mask_bit | size))
+    elif size < 2**16:
+        header = struct.pack("!BBH", first, mask_bit | 126, size)
+    else:
+        header = struct.pack("!BBQ", first, mask_bit | 127, size)
+    if not masked:
+        return header + payload
+    return header + MASK + apply_mask(payload, MASK)
+
+
+def close_frame(code: int | None = 1000, reason: str | bytes = b"") -> bytes:
+    """A client's Close frame, empty for the code ``None``."""
+    if isinstance(reason, str):
+        reason = reason.encode()
+    return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
+
+
+class Frame(t.NamedTuple):
+    """A frame as the server sent it."""
+
+    opcode: int
+    payload: bytes
+
+    @property
+    def close(self) -> tuple[int, str]:
+        """What a Close frame says."""
+        assert self.opcode == CLOSE, self
+        return int.from_bytes(self.payload[:2], "big"), self.payload[2:].decode()
+
+
+class Peer:
+    """The client's end of a connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.socket.settimeout(PATIENCE)
+        self.buffer = bytearray()
+
+    def send(self, *data: bytes) -> None:
+        self.socket.sendall(b"".join(data))
+
+    def _read(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError
+            self.buffer += data
+        data = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return data
+
+    def read(self) -> Frame:
+        """Wait for the next frame.
+
+        :raises EOFError: at the end of the stream.
+        """
+        first, length = self._read(2)
+        assert first & 0x80, "a server of ours sends no fragments"
+        assert not length & 0x80, "a server sends no masks"
+        try:
+            if length == 126:
+                length = int.from_bytes(self._read(2), "big")
+            elif length == 127:
+                length = int.from_bytes(self._read(8), "big")
+            return Frame(first & 0x7F, self._read(length))
+        except EOFError:
+            raise AssertionError("the stream ends inside of a frame") from None
+
+    def read_to_end(self) -> list[Frame]:
+        """All frames up to the end of the stream, where nothing may be left over."""
+        result = []
+        while True:
+            try:
+                result.append(self.read())
+            except EOFError:
+                break
+        assert not self.buffer, "the stream ends inside of a frame"
+        return result
+
+    def reset(self) -> None:
+        """Vanish without a word, not even a FIN."""
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        self.socket.close()
+
+
+class Task:
+    """A function that runs beside the test, in a thread or a greenlet."""
+
+    def __init__(self, flavour: Flavour, function: t.Callable[[], t.Any]) -> None:
+        self.flavour = flavour
+        self.is_done = False
+        self.value: t.Any = None
+        self.error: BaseException | None = None
+        self.handle = flavour.start(functools.partial(self._run, function))
+
+    def _run(self, function: t.Callable[[], t.Any]) -> None:
+        try:
+            self.value = function()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_done = True
+
+    def result(self) -> t.Any:
+        """Wait for the end of it. Raises what it raised."""
+        self.handle.join(PATIENCE)
+        assert self.is_done, "the task doesn't end"
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Flavour:
+    """How a server runs its handlers."""
+
+    name: str
+    sockets: t.Any
+
+    def start(self, function: t.Callable[[], None]) -> t.Any:
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        self._tasks: list[Task] = []
+        self._sockets: list[socket.socket] = []
+        self._websockets: list[WebSocket] = []
+
+    def spawn(self, function: t.Callable[..., t.Any], *args: t.Any) -> Task:
+        task = Task(self, functools.partial(function, *args))
+        self._tasks.append(task)
+        return task
+
+    def eventually(self, condition: t.Callable[[], t.Any]) -> None:
+        """Wait until something is the case."""
+        give_up = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < give_up, "it never came true"
+            self.sleep(0.005)
+
+    def pair(self, tcp: bool = False) -> tuple[t.Any, t.Any]:
+        """Two connected sockets, the server's and the client's."""
+        if tcp:
+            with self.sockets.socket() as listener:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen()
+                client = self.sockets.create_connection(listener.getsockname())
+                server, _ = listener.accept()
+        else:
+            server, client = self.sockets.socketpair()
+        self._sockets += [server, client]
+        return server, client
+
+    def websocket(
+        self,
+        sock: t.Any,
+        *,
+        max_size: int | None = 2**20,
+        ping_interval: float | None = None,
+        ping_timeout: float | None = None,
+        deflate: bool = False,
+        handshake: t.Callable[[Connection], None] | None = None,
+        **options: t.Any,
+    ) -> WebSocket:
+        """The server's end, as its handler gets it."""
+        engine = ServerProtocol(state=OPEN, max_size=max_size, logger=engine_logger)
+        if deflate:
+            engine.extensions = [PerMessageDeflate(False, False, 15, 15)]
+        connection = Connection(
+            transport_for(sock),
+            engine,
+            Options(max_size, ping_interval, ping_timeout, **options),
+        )
+
+        def switch_protocols(subprotocol: t.Any, headers: t.Any) -> str | None:
+            if handshake is None:
+                connection.begin(b"")
+            else:
+                handshake(connection)
+            return t.cast("str | None", subprotocol)
+
+        ws = WebSocket({"PATH_INFO": "/test"}, connection, switch_protocols)
+        self._websockets.append(ws)
+        return ws
+
+    def connect(self, tcp: bool = False, **options: t.Any) -> tuple[WebSocket, Peer]:
+        """A WebSocket and its client."""
+        server, client = self.pair(tcp)
+        ws = self.websocket(server, **options)
+        if options.get("handshake") is None:
+            ws.accept()
+        return ws, Peer(client)
+
+    def clean_up(self) -> None:
+        for ws in self._websockets:
+            if ws.accepted:
+                ws.connection.finish(1000, "", timeout=0)
+        for sock in self._sockets:
+            sock.close()
+        for task in self._tasks:
+            task.handle.join(PATIENCE)
+            assert task.is_done, "a task is left over"
+
+
+class Threads(Flavour):
+    name = "threads"
+    sockets = socket
+
+    def start(self, function: t.Callable[[], None]) -> t.Any:
+        thread = threading.Thread(target=function, daemon=True)
+        thread.start()
+        return thread
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Greenlets(Flavour):
+    name = "greenlets"
+    sockets = gevent.socket
+
+    def start(self, function: t.Callable[[], None]) -> t.Any:
+        return gevent.spawn(function)
+
+    def sleep(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+
+Handler: t.TypeAlias = t.Callable[[WebSocket], t.Any]
+
+#: What a real server can be.
+SERVERS = ("werkzeug", "pywsgi")
+
+
+class Server:
+    """A server, the URL of its only WebSocket, and what its handler raised."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.errors: list[BaseException] = []
+
+
+@contextlib.contextmanager
+def serve(
+    kind: str,
+    handler: Handler,
+    tls: tuple[str, str] | None = None,
+    **config: t.Any,
+) -> t.Iterator[Server]:
+    """Serve a handler with a real server, in a thread of this process.
+
+    :param tls: the files of a certificate and its key.
+    """
+    app = Flask(__name__)
+    app.config.update(config)
+    Sockets(app).add_url_rule("/ws", "ws", handler)
+    run = {"werkzeug": _serve_with_werkzeug, "pywsgi": _serve_with_pywsgi}[kind]
+    with run(app, tls) as port:
+        server = Server(f"{'ws' if tls is None else 'wss'}://127.0.0.1:{port}/ws")
+
+        def remember(sender: Flask, exception: BaseException, **extra: t.Any) -> None:
+            server.errors.append(exception)
+
+        with got_request_exception.connected_to(remember, app):
+            yield server
+
+
+@contextlib.contextmanager
+def _serve_with_werkzeug(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[int]:
+    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=tls)
+    server.daemon_threads = False  # So that closing waits for them.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def _serve_with_pywsgi(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[int]:
+    is_ready = threading.Event()
+    running: dict[str, t.Any] = {}
+
+    def run() -> None:
+        options = {}
+        if tls is not None:
+            options["ssl_context"] = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            options["ssl_context"].load_cert_chain(*tls)
+        server = WSGIServer(
+            ("127.0.0.1", 0),
+            app,
+            handler_class=WebSocketHandler,
+            log=None,
+            spawn=gevent.pool.Pool(),  # So that stopping waits for them.
+            **options,
+        )
+        server.start()
+        stop = gevent.event.Event()
+        hub = gevent.get_hub()
+        # The one thing that may be touched from another thread.
+        running["stop"] = hub.loop.async_()
+        running["stop"].start(stop.set)
+        running["port"] = server.server_port
+        is_ready.set()
+        stop.wait()
+        server.stop(timeout=PATIENCE)
+        running["stop"].close()
+        hub.destroy(destroy_loop=True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert is_ready.wait(PATIENCE)
+    try:
+        yield running["port"]
+    finally:
+        running["stop"].send()
+        thread.join()
+
+
+def client_tls(certificate: str) -> ssl.SSLContext:
+    """What a client needs to trust a server of :func:`serve`."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    return context
+
+
+def flavours(cls: type[Flavour]) -> t.Iterator[Flavour]:
+    """The body of a fixture."""
+    flavour = cls()
+    try:
+        yield flavour
+    finally:
+        flavour.clean_up()
