@@ -51,6 +51,7 @@ TURN = 0.02
 MAX_READS_AT_END = 100
 
 _NOTHING = memoryview(b"")
+_TEXT = frames.TEXT
 
 #: The engine's own words are of interest only to those who ask for them.
 engine_logger = logging.getLogger("flask_sockets.engine")
@@ -108,14 +109,17 @@ class Connection:
         # The read lock is held by whoever reads from the socket: the greenlet or
         # thread that receives or, for an instant, the keeper.
         self._read_lock = transport.new_lock()
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
+        # There was less to read than was asked for, so now there is nothing: waiting
+        # is cheaper than asking once more.
+        self._is_drained = False
         self._fragments: frames.Fragments | None = None
         self._is_at_end = False  # Nothing more can be read or written.
         self._is_finishing = False  # Nobody wants messages any more.
         self._was_served = False  # Someone got a message since the last look.
         self._is_patient = False  # That look was given up for it.
         self._was_heard = False
-        self._turn_end = 0.0
+        self._turn_end: float | None = None  # Begins with the first read in a row.
 
         # The write lock is held by whoever writes to the socket.
         self._write_lock = transport.new_lock()
@@ -140,10 +144,8 @@ class Connection:
             self._lose()
             return
         self._unsent = memoryview(handshake)
-        now = time.monotonic()
-        self._turn_end = now + TURN
         if self.options.ping_interval is not None:
-            self._next_ping = now + self.options.ping_interval
+            self._next_ping = time.monotonic() + self.options.ping_interval
         keeper.keep(self)
         self._flush()
 
@@ -209,11 +211,14 @@ class Connection:
         :raises TimeoutError: at the deadline.
         """
         if not self.messages:
-            self._read_until(lambda: bool(self.messages) or self.is_over, deadline)
+            self._read_until(self._is_served, deadline)
             if not self.messages:
                 return None
         self._was_served = True
         return self.messages.popleft()
+
+    def _is_served(self) -> bool:
+        return bool(self.messages) or self._is_at_end or self.engine.eof_sent
 
     def _read_until(
         self, is_done: Callable[[], bool], deadline: float | None, ahead: bool = False
@@ -225,26 +230,31 @@ class Connection:
         _acquire(self._read_lock, deadline)
         try:
             # Whoever held the lock before may have read all there is to wait for.
-            if not is_done():
+            if self._buffer and not is_done():
                 self._parse(ahead)
                 self._flush()
             while not is_done():
-                if self._read_now(ahead):
-                    self._flush()
+                if (self._is_drained and deadline is None) or not self._read_now(ahead):
+                    self.transport.wait_readable(_remaining(deadline))
+                    self._is_drained = False
+                    self._turn_end = None
+                    continue
+                self._flush()
+                if not self._is_drained or deadline is not None:
                     self._end_turn()
                     if not is_done():
                         _remaining(deadline)
-                else:
-                    _wait(self.transport.wait_readable, deadline)
-                    self._turn_end = time.monotonic() + TURN
         finally:
             self._read_lock.release()
 
     def _end_turn(self) -> None:
         """Let other greenlets run, if there was no need to wait for a long time."""
-        if time.monotonic() >= self._turn_end:
+        now = time.monotonic()
+        if self._turn_end is None:
+            self._turn_end = now + TURN
+        elif now >= self._turn_end:
             self.transport.sleep(0)
-            self._turn_end = time.monotonic() + TURN
+            self._turn_end = None
 
     def _read_ahead(self) -> None:
         """Take in what is there, unless someone is reading. Doesn't wait."""
@@ -255,6 +265,8 @@ class Connection:
             # A client that sends without pause must not keep the others waiting.
             for _ in range(MAX_READ_AHEAD // READ_SIZE):
                 if self._is_at_end or not self._has_room() or not self._read_now(True):
+                    break
+                if self._is_drained:
                     break
         finally:
             self._read_lock.release()
@@ -276,7 +288,12 @@ class Connection:
             self._lose()
         elif not self.engine.eof_sent:
             self._was_heard = True
-            self._buffer += data
+            # A read from TLS gives one record, however much more there is.
+            self._is_drained = len(data) < READ_SIZE and not self.transport.is_tls
+            if self._buffer:
+                self._buffer += data
+            else:
+                self._buffer = data
             self._parse(ahead)
         return True
 
@@ -290,18 +307,28 @@ class Connection:
         :param ahead: don't wait for that.
         """
         buffer = self._buffer
+        limit = self.options.max_message_size
         start = 0
-        while (header := frames.read_header(buffer, start)) is not None:
-            end = start + header.size + header.payload_length
-            is_refused = not header.masked or self._is_too_large(header)
-            is_plain = (
-                not is_refused
-                and self._fragments is None
-                and header.first_byte in frames.WHOLE
-            )
-            if self.messages and not is_plain and not ahead:
+        while start < len(buffer):
+            if self._fragments is None:
+                whole = frames.read_message(buffer, start, limit)
+                if whole is not None:
+                    opcode, payload, end = whole
+                    try:
+                        message = payload.decode() if opcode == _TEXT else payload
+                    except UnicodeDecodeError as error:
+                        if self.messages and not ahead:
+                            break
+                        self._fail(1007, error.reason)
+                        break
+                    self._deliver(message, len(payload))
+                    start = end
+                    continue
+            header = frames.read_header(buffer, start)
+            if header is None or (self.messages and not ahead):
                 break
-            if is_refused:
+            end = start + header.size + header.payload_length
+            if not header.masked or self._is_too_large(header):
                 # The engine refuses such a frame without seeing its payload.
                 self._feed_engine(bytes(buffer[start : start + header.size]))
             elif (
@@ -312,25 +339,24 @@ class Connection:
                 self._fail(1002, "control frame too long")
             elif end > len(buffer):
                 break
-            elif is_plain:
-                payload = frames.read_payload(buffer, start, header)
-                try:
-                    self._take_message(header.opcode, payload)
-                except UnicodeDecodeError as error:
-                    if self.messages and not ahead:
-                        break
-                    self._fail(1007, error.reason)
             else:
                 try:
                     self._feed_engine(bytes(buffer[start:end]))
                 except UnicodeDecodeError as error:
                     self._fail(1007, error.reason)
             if self.engine.eof_sent:
-                buffer.clear()
-                self._fragments = None
-                return
+                break
             start = end
-        del buffer[:start]
+        if self.engine.eof_sent:
+            self._buffer = b""
+            self._fragments = None
+        elif start == len(buffer):
+            self._buffer = b""
+        elif isinstance(buffer, bytes):
+            # More can be added to it without copying what is there.
+            self._buffer = bytearray(buffer[start:])
+        else:
+            del buffer[:start]
 
     def _is_too_large(self, header: frames.FrameHeader) -> bool:
         limit = self.options.max_message_size
@@ -369,7 +395,9 @@ class Connection:
         """
         if frame.opcode in (frames.TEXT, frames.BINARY):
             if frame.fin:
-                self._take_message(int(frame.opcode), bytes(frame.data))
+                data = bytes(frame.data)
+                text = frame.opcode == frames.TEXT
+                self._deliver(data.decode() if text else data, len(data))
                 return
             self._fragments = frames.Fragments(int(frame.opcode))
         elif frame.opcode != frames.CONTINUATION:
@@ -382,10 +410,6 @@ class Connection:
             self._deliver(fragments.join(), fragments.size)
         elif fragments.count >= self.options.max_fragments:
             self._fail(1008, "too many fragments")
-
-    def _take_message(self, opcode: int, payload: bytes) -> None:
-        message = payload.decode() if opcode == frames.TEXT else payload
-        self._deliver(message, len(payload))
 
     def _deliver(self, message: Message, size: int) -> None:
         if self._is_finishing:
@@ -405,30 +429,44 @@ class Connection:
         """
         _acquire(self._write_lock, deadline)
         try:
-            self._write_unsent(deadline)
+            if self._unsent:
+                self._write_unsent(deadline)
             if self.is_closed:
                 raise self._closed_error()
-            self._unsent = frame = self._encode(opcode, payload)
+            if self.engine.extensions:
+                frame = self._compress(opcode, payload)
+            else:
+                frame = frames.encode(opcode, payload)
             try:
-                self._write_unsent(deadline)
-            except ConnectionClosed:
-                raise
-            except BaseException:
-                # A timeout, or the greenlet was killed.
-                if len(self._unsent) == len(frame) and self._can_take_back():
-                    self._unsent = _NOTHING
-                else:
-                    self._lose()
-                raise
+                size = self.transport.send(frame)
+            except OSError:
+                self._lose_output()
+                raise self._closed_error() from None
+            if size < len(frame):
+                self._write_rest(frame, size, deadline)
             self.sent.messages += 1
             self.sent.bytes += len(payload)
         finally:
             self._write_lock.release()
-            self._flush()
+            if self._control:
+                self._flush()
 
-    def _encode(self, opcode: int, payload: bytes) -> memoryview:
-        if not self.engine.extensions:
-            return memoryview(frames.encode(opcode, payload))
+    def _write_rest(self, frame: bytes, size: int, deadline: float | None) -> None:
+        """Wait for the kernel to take the rest of a frame it has taken a part of."""
+        self._unsent = memoryview(frame)[size:]
+        try:
+            self._write_unsent(deadline)
+        except ConnectionClosed:
+            raise
+        except BaseException:
+            # A timeout, or the greenlet was killed.
+            if len(self._unsent) == len(frame) and self._can_take_back():
+                self._unsent = _NOTHING
+            else:
+                self._lose()
+            raise
+
+    def _compress(self, opcode: int, payload: bytes) -> bytes:
         self._engine_lock.acquire()
         try:
             if self.engine.state is not OPEN:
@@ -437,7 +475,7 @@ class Connection:
                 self.engine.send_text(payload)
             else:
                 self.engine.send_binary(payload)
-            return memoryview(b"".join(self.engine.data_to_send()))
+            return b"".join(self.engine.data_to_send())
         finally:
             self._engine_lock.release()
 
@@ -451,7 +489,7 @@ class Connection:
 
     def _write_unsent(self, deadline: float | None) -> None:
         while not self._write_unsent_now():
-            _wait(self.transport.wait_writable, deadline)
+            self.transport.wait_writable(_remaining(deadline))
             # The client takes in what it was sent, if only slowly. Its pong may be
             # a long way behind.
             self._was_heard = True
@@ -466,6 +504,8 @@ class Connection:
             except OSError:
                 self._lose_output()
                 raise self._closed_error() from None
+            if size == len(self._unsent):
+                break
             if not size:
                 return False
             self._unsent = self._unsent[size:]
@@ -507,6 +547,8 @@ class Connection:
         Whoever holds the write lock calls this after they have released it. What the
         kernel doesn't take now is left to the keeper.
         """
+        if not self._control and not self._unsent and not self._is_close_begun:
+            return  # So it is nearly always.
         while self._is_output_due() and self._write_lock.acquire(False):
             try:
                 is_all_out = self._flush_now()
@@ -660,10 +702,6 @@ def _acquire(lock: t.Any, deadline: float | None) -> None:
         lock.acquire()
     elif not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise TimeoutError("The WebSocket was in use for too long.")
-
-
-def _wait(wait: Callable[[float | None], bool], deadline: float | None) -> None:
-    wait(_remaining(deadline))
 
 
 def _remaining(deadline: float | None) -> float | None:

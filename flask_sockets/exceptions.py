@@ -11,8 +11,6 @@ from werkzeug.exceptions import HTTPException
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .websocket import WebSocket
-
 __all__ = ["ConnectionClosed", "UpgradeRequired", "WebSocketError"]
 
 
@@ -42,13 +40,11 @@ class ConnectionClosed(WebSocketError):  # type: ignore[misc]
     code: int
     #: The close reason, as in :attr:`WebSocket.close_reason`.
     reason: str
-    #: The connection that is closed. Only its own handler may let this
-    #: exception pass without it being an error.
-    websocket: WebSocket | None
+    #: The WebSocket that is closed. Only its own handler may let this exception
+    #: pass without it being an error.
+    websocket: object
 
-    def __init__(
-        self, code: int, reason: str = "", websocket: WebSocket | None = None
-    ) -> None:
+    def __init__(self, code: int, reason: str = "", websocket: object = None) -> None:
         because = f" {reason}" if reason else ""
         super().__init__(
             "The WebSocket connection is closed:"

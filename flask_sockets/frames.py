@@ -48,7 +48,7 @@ class FrameHeader(t.NamedTuple):
         return self.first_byte & 0x0F
 
 
-def read_header(buffer: bytearray, start: int) -> FrameHeader | None:
+def read_header(buffer: bytes | bytearray, start: int) -> FrameHeader | None:
     """Read the header of the frame that begins at ``start``.
 
     :return: ``None`` if the buffer doesn't hold all of the length yet. The mask
@@ -75,12 +75,31 @@ def read_header(buffer: bytearray, start: int) -> FrameHeader | None:
     return FrameHeader(first_byte, masked, size + 4 if masked else size, length)
 
 
-def read_payload(buffer: bytearray, start: int, header: FrameHeader) -> bytes:
-    """Unmask the payload of the masked frame that begins at ``start`` and is all
-    in the buffer (RFC 6455 section 5.3)."""
-    begin = start + header.size
-    mask = bytes(buffer[begin - 4 : begin])
-    return apply_mask(buffer[begin : begin + header.payload_length], mask)
+def read_message(
+    buffer: bytes | bytearray, start: int, limit: int | None
+) -> tuple[int, bytes, int] | None:
+    """Read a message that is a single frame, if it begins at ``start``, is all there,
+    and there is nothing else to be said about it.
+
+    :param limit: the largest payload, in bytes.
+    :return: the opcode, the payload, and where the next frame begins.
+    """
+    size = len(buffer)
+    if size - start < 6 or buffer[start] not in WHOLE:
+        return None
+    length = buffer[start + 1] - 0x80  # Without the bit that says it is masked.
+    begin = start + 6
+    if length >= 126:
+        begin += 2 if length == 126 else 8
+        if size < begin:
+            return None
+        length = int.from_bytes(buffer[start + 2 : begin - 4], "big")
+    end = begin + length
+    if length < 0 or end > size or (limit is not None and length > limit):
+        return None
+    # RFC 6455 section 5.3.
+    payload = apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
+    return buffer[start] & 0x0F, payload, end
 
 
 def encode(opcode: int, payload: bytes) -> bytes:

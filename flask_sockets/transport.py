@@ -49,6 +49,8 @@ class Transport:
             (cls for cls in _TLS_CLASSES if isinstance(sock, cls)), None
         )
         self._timeout_before: float | None = None
+        self._receive = sock.recv
+        self._send = sock.send
 
     @property
     def is_tls(self) -> bool:
@@ -96,18 +98,18 @@ class Transport:
         :raises OSError: if the connection is lost.
         """
         try:
-            return self.socket.recv(size)
+            return self._receive(size)
         except _NOT_NOW:
             return None
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Give the kernel as much of ``data`` as it takes now.
 
         :return: how many bytes it took, possibly 0.
         :raises OSError: if the connection is lost.
         """
         try:
-            return self.socket.send(data)
+            return self._send(data)
         except _NOT_NOW:
             return 0
 
@@ -155,6 +157,19 @@ class GeventTransport(Transport):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self._hub = gevent.get_hub()
+        # Made once: that takes longer than most of the waiting.
+        self._watchers: dict[int, t.Any] = {}
+        # gevent's methods would wait where these say that there is nothing.
+        raw = getattr(sock, "_sock", None)
+        if raw is not None and not self.is_tls:
+            self._receive, self._send = raw.recv, raw.send
+        self._fileno = sock.fileno if raw is None else raw.fileno
+
+    def close(self) -> None:
+        super().close()
+        for watcher in self._watchers.values():
+            watcher.close()
+        self._watchers.clear()
 
     def wait_readable(self, timeout: float | None) -> bool:
         return self._wait(1, timeout)
@@ -163,18 +178,20 @@ class GeventTransport(Transport):
         return self._wait(2, timeout)
 
     def _wait(self, events: int, timeout: float | None) -> bool:
-        fileno = self.socket.fileno()
-        if fileno < 0:  # Closed by the server. The next read or write says so.
+        if self._fileno() < 0:  # Closed by the server. The next use says so.
             return True
-        if timeout is not None and timeout <= 0:
+        watcher = self._watchers.get(events)
+        if watcher is None:
+            watcher = self._hub.loop.io(self._fileno(), events)
+            self._watchers[events] = watcher
+        if timeout is None:
+            self._hub.wait(watcher)
+            return True
+        if timeout <= 0:
             return False
-        watcher = self._hub.loop.io(fileno, events)
-        try:
-            with gevent.Timeout(timeout, False):  # type: ignore[arg-type]
-                self._hub.wait(watcher)
-                return True
-        finally:
-            watcher.close()
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]
+            self._hub.wait(watcher)
+            return True
         return False
 
     def new_lock(self) -> Lock:
@@ -209,7 +226,7 @@ class ThreadTransport(Transport):
         with self._tls_lock:
             return super().receive(size)
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         with self._tls_lock:
             return super().send(data)
 

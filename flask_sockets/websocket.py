@@ -192,7 +192,8 @@ class WebSocket(_Base):
         :raises ConnectionClosed: if ``None`` was returned before.
         :raises RuntimeError: if another greenlet or thread is receiving.
         """
-        self.ensure_accepted()
+        if not self._is_accepted:
+            self.ensure_accepted()
         if not self._receive_lock.acquire(False):
             raise RuntimeError(
                 "Another greenlet or thread is receiving from this WebSocket already."
@@ -251,7 +252,8 @@ class WebSocket(_Base):
             is lost if a part of the message had gone out.
         :raises ConnectionClosed: if the connection is closed.
         """
-        self.ensure_accepted()
+        if not self._is_accepted:
+            self.ensure_accepted()
         if self.connection.is_closed:
             raise self._closed_error()
         if isinstance(message, str):

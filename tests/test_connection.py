@@ -661,8 +661,9 @@ def test_messages_and_looks_race(flavour: Flavour, monkeypatch: t.Any) -> None:
     assert ws.close_code == 4000
 
 
-def test_a_client_that_never_pauses_lets_others_run() -> None:
+def test_a_client_that_never_pauses_lets_others_run(monkeypatch: t.Any) -> None:
     """A gevent socket that always has something to read never waits by itself."""
+    monkeypatch.setattr(connection_module, "READ_SIZE", 1)
     flavour = wire.Greenlets()
     ws, peer = flavour.connect()
     ws.connection._turn_end = 0  # The turn is over.
