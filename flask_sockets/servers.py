@@ -71,6 +71,7 @@ def introduce(websocket: t.Any, handler: t.Any) -> None:
     """
     from geventwebsocket.handler import Client
 
+    handler.rfile.close()  # Its buffer is a third of an idle connection's memory.
     handler.websocket = websocket
     if not hasattr(handler.server, "clients"):
         handler.server.clients = {}

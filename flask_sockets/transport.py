@@ -49,6 +49,7 @@ class Transport:
             (cls for cls in _TLS_CLASSES if isinstance(sock, cls)), None
         )
         self._timeout_before: float | None = None
+        self._is_shut_down = False
         self._receive = sock.recv
         self._send = sock.send
 
@@ -76,14 +77,18 @@ class Transport:
         them take for a client that went away, and the reading finds the end.
         """
         self.shutdown()
-        with contextlib.suppress(OSError):
-            # Nobody uses it any more: now also what TLS makes of this.
-            self.socket.shutdown(socket.SHUT_RDWR)
+        if self.is_tls:
+            with contextlib.suppress(OSError):
+                # Nobody uses it any more: now also what TLS makes of this.
+                self.socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             self.socket.settimeout(self._timeout_before)
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """End the traffic. Whoever waits for the socket wakes up."""
+        if self._is_shut_down:
+            return
+        self._is_shut_down = how == socket.SHUT_RDWR
         # What TLS makes of this drops the encryption at once, also from under a read
         # or write in another thread. What lies below it ends the stream only.
         cls = self._tls_class
