@@ -159,6 +159,8 @@ def chart(results: dict[tuple[str, Shape], list[tuple[float, float]]]) -> str:
             ]
             y += bar
         y += 14
+    parts.append(f'<text x="8" y="{y + 4}">Bars are cut off at 3.5.</text>')
+    y += 14
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{y}"'
         ' font-family="sans-serif" font-size="12">'

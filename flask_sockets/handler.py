@@ -9,6 +9,9 @@ from geventwebsocket.handler import WebSocketHandler as GeventWebSocketHandler
 
 from .servers import HANDLER_KEY
 
+if t.TYPE_CHECKING:
+    from .websocket import WebSocket
+
 
 class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
     """The ``handler_class`` for :class:`gevent.pywsgi.WSGIServer`.
@@ -30,6 +33,9 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
             WSGIHandler.run_application(self)
         finally:
             getattr(self.server, "clients", {}).pop(self.client_address, None)
+
+    def websocket_opened(self, websocket: WebSocket) -> None:
+        """Called when the handshake is about to be answered. For subclasses."""
 
     def start_response(
         self,

@@ -10,6 +10,9 @@ import time
 import typing as t
 from urllib.parse import unquote
 
+if t.TYPE_CHECKING:
+    from flask_sockets.connection import Connection, Traffic
+
 _STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36}
 
 _DEVELOPMENT_WARNING = (
@@ -121,14 +124,53 @@ def access_line(
     :param code: the status, 0 if there never was one.
     :param size: bytes sent, ``None`` if that says nothing.
     """
-    date = (
-        f"{now.tm_mday:02}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}"
-        f" {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
-    )
     text = unquote(request, errors="backslashreplace").translate(_CONTROL_CHARACTERS)
     return (
-        f'{address} - - [{date}] "{styled(text, *_request_styles(code))}"'
+        f'{address} - - [{_date(now)}] "{styled(text, *_request_styles(code))}"'
         f" {code or '-'} {'-' if size is None else size}"
+    )
+
+
+def websocket_line(
+    address: str,
+    path: str,
+    connection: Connection,
+    seconds: float,
+    now: time.struct_time,
+) -> str:
+    """One line for a WebSocket that has ended: why, who closed it, and what went on.
+
+    :param seconds: how long it was open.
+    """
+    # Only a server comes here, where this is imported anyway.
+    from flask_sockets.exceptions import explain_close_code
+
+    code = connection.close_code or 1006
+    text = f"WebSocket {path}".translate(_CONTROL_CHARACTERS)
+    meaning = explain_close_code(code)
+
+    if connection.close_reason:
+        reason = connection.close_reason.translate(_CONTROL_CHARACTERS)
+        meaning = f"{meaning}: {reason}"
+
+    styles = () if code in (1000, 1001, 1005, 1012) or code >= 3000 else ("yellow",)
+    return (
+        f'{address} - - [{_date(now)}] "{styled(text, *styles)}"'
+        f" closed by the {connection.closed_by} with {code} ({meaning})"
+        f" after {seconds:.1f} s, {_amount(connection.received)} in,"
+        f" {_amount(connection.sent)} out"
+    )
+
+
+def _amount(traffic: Traffic) -> str:
+    plural = "" if traffic.messages == 1 else "s"
+    return f"{traffic.messages} message{plural} of {traffic.bytes} bytes"
+
+
+def _date(now: time.struct_time) -> str:
+    return (
+        f"{now.tm_mday:02}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}"
+        f" {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
     )
 
 

@@ -24,10 +24,11 @@ from werkzeug.debug import DebuggedApplication
 from flask_sockets.handler import WebSocketHandler
 from flask_sockets.handshake import is_handshake
 from flask_sockets.keeper import close_all
+from flask_sockets.websocket import WebSocket
 
 from .channel import Channel, Message
 from .environment import read_again
-from .logs import access_line, access_logger, say
+from .logs import access_line, access_logger, say, websocket_line
 from .settings import Settings
 from .sources import imported_files, read_afresh
 
@@ -249,6 +250,7 @@ class Handler(WebSocketHandler):
     """One connection."""
 
     server: Server
+    _opened = 0.0
 
     def handle_one_response(self) -> None:
         with self.server.request_of(self.client_address):
@@ -257,22 +259,43 @@ class Handler(WebSocketHandler):
         if self.server.stopping:
             self.close_connection = True
 
+    def websocket_opened(self, websocket: WebSocket) -> None:
+        self._opened = time.monotonic()
+        self._log(101)
+
     def log_request(self) -> None:
-        """Write the access line: for a WebSocket, when it has ended."""
-        address = self.client_address
+        """Write the access line. A WebSocket had one when it opened, and gets another
+        when it has ended.
+        """
+        websocket = getattr(self, "websocket", None)
+
+        if self.code == 101 and isinstance(websocket, WebSocket):
+            connection = websocket.connection
+            access_logger().info(
+                "%s",
+                websocket_line(
+                    self._address(),
+                    websocket.path or "",
+                    connection,
+                    time.monotonic() - self._opened,
+                    time.localtime(),
+                ),
+            )
+            return
+
         # A socket error while writing turns the code negative. A request that cannot
         # be read has a status only.
-        code = abs(self.code or 0) if self.environ else int(self.status)
-        access_logger().info(
-            "%s",
-            access_line(
-                str(address[0]) if isinstance(address, tuple) else "<local>",
-                self.requestline or "",
-                code,
-                None,
-                time.localtime(),
-            ),
+        self._log(abs(self.code or 0) if self.environ else int(self.status))
+
+    def _log(self, code: int) -> None:
+        line = access_line(
+            self._address(), self.requestline or "", code, None, time.localtime()
         )
+        access_logger().info("%s", line)
+
+    def _address(self) -> str:
+        address = self.client_address
+        return str(address[0]) if isinstance(address, tuple) else "<local>"
 
 
 class Server(WSGIServer):

@@ -384,7 +384,6 @@ def test_websockets_are_told_of_a_reload_and_of_the_end(tmp_path: Path) -> None:
                 client.recv(timeout=30)
 
         assert closed.value.rcvd == Close(1012, "reloading")
-        server.wait_for(r'"GET /echo HTTP/1\.1" 101 -')
         server.wait_for("Reloaded in")
 
         with connect(f"ws://127.0.0.1:{port}/echo") as client:
@@ -398,6 +397,25 @@ def test_websockets_are_told_of_a_reload_and_of_the_end(tmp_path: Path) -> None:
         assert closed.value.rcvd == Close(1001, "server stopping")
         assert server.wait() == 0
         assert "Traceback" not in server.output
+
+
+def test_a_websocket_is_logged_when_it_opens_and_when_it_ends(tmp_path: Path) -> None:
+    """The second line says why it ended, who closed it, and what went each way."""
+    write_app(tmp_path, more=WEBSOCKETS)
+
+    with wsrun(tmp_path) as server:
+        with connect(f"ws://127.0.0.1:{port_of(server)}/echo") as client:
+            server.wait_for(r'"GET /echo HTTP/1\.1" 101 -\n')
+            assert '"WebSocket /echo"' not in server.output
+            client.send("hello")
+            assert client.recv(timeout=30) == "hello"
+            client.close(4001, "enough\x1b[31m")
+
+        server.wait_for(
+            r'"WebSocket /echo" closed by the client with 4001'
+            r" \(private use: enough\\x1b\[31m\) after \d+\.\d s,"
+            r" 1 message of 5 bytes in, 1 message of 5 bytes out\n"
+        )
 
 
 def test_websockets_work_with_tls(tmp_path: Path) -> None:
