@@ -12,6 +12,20 @@ from .extension import Sockets as Sockets
 from .handler import WebSocketHandler as WebSocketHandler
 from .websocket import WebSocket as WebSocket
 
+if t.TYPE_CHECKING:
+    from .testing import HandshakeRejected as HandshakeRejected
+    from .testing import SocketTestClient as SocketTestClient
+    from .testing import SocketTestClientMixin as SocketTestClientMixin
+    from .testing import SocketTestSession as SocketTestSession
+
+#: What tests import. An app that is served needn't wait for it.
+_TESTING = (
+    "HandshakeRejected",
+    "SocketTestClient",
+    "SocketTestClientMixin",
+    "SocketTestSession",
+)
+
 
 def __getattr__(name: str) -> t.Any:
     # Only gunicorn asks for this, as 'gunicorn -k flask_sockets.worker'.
@@ -19,4 +33,8 @@ def __getattr__(name: str) -> t.Any:
         from .workers import GeventWebSocketWorker
 
         return GeventWebSocketWorker
+    if name in _TESTING:
+        from . import testing
+
+        return getattr(testing, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

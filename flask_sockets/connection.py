@@ -39,8 +39,7 @@ LINGER = 1.0
 #: How much a single read asks the kernel for, in bytes.
 READ_SIZE = 65536
 
-#: How much is read ahead of a handler that doesn't receive: in bytes, and messages.
-MAX_READ_AHEAD = 1024 * 1024
+#: How many messages are read ahead of a handler that doesn't receive.
 MAX_MESSAGES_AHEAD = 1000
 
 #: How long a client that sends without pause may keep other greenlets from running,
@@ -68,8 +67,10 @@ class Options:
     ping_interval: float | None
     #: In seconds. ``None`` waits forever.
     ping_timeout: float | None
-    #: Of one message. Even empty ones take time.
-    max_fragments: int = 2**17
+    #: Of one message. ``None`` sets no limit.
+    max_fragments: int | None
+    #: In bytes, of messages that nobody has received yet.
+    max_read_ahead: int
 
 
 @dataclasses.dataclass
@@ -263,7 +264,7 @@ class Connection:
         try:
             self._parse(ahead=True)
             # A client that sends without pause must not keep the others waiting.
-            for _ in range(MAX_READ_AHEAD // READ_SIZE):
+            for _ in range(1 + self.options.max_read_ahead // READ_SIZE):
                 if self._is_at_end or not self._has_room() or not self._read_now(True):
                     break
                 if self._is_drained:
@@ -325,7 +326,9 @@ class Connection:
                     start = end
                     continue
             header = frames.read_header(buffer, start)
-            if header is None or (self.messages and not ahead):
+            if header is None or (
+                self.messages and (not ahead or self._has_to_wait(header))
+            ):
                 break
             end = start + header.size + header.payload_length
             if not header.masked or self._is_too_large(header):
@@ -358,12 +361,40 @@ class Connection:
         else:
             del buffer[:start]
 
-    def _is_too_large(self, header: frames.FrameHeader) -> bool:
+    def _limit_for(self, first_byte: int) -> int | None:
+        """How large a message may be that has a frame which begins like this.
+
+        A frame that may be compressed gets more room, since compression makes small
+        or random payloads larger. The message that comes out is measured again.
+        """
         limit = self.options.max_message_size
-        if limit is None or header.opcode >= frames.CLOSE:
+        opcode = first_byte & 0x0F
+        if limit is None or opcode >= frames.CLOSE:
+            return None
+        if self.engine.extensions and (
+            first_byte & frames.RSV1 or opcode == frames.CONTINUATION
+        ):
+            limit += limit // 16 + 64
+        return limit
+
+    def _is_too_large(self, header: frames.FrameHeader) -> bool:
+        limit = self._limit_for(header.first_byte)
+        if limit is None:
             return False
         before = 0 if self._fragments is None else self._fragments.size
         return before + header.payload_length > limit
+
+    def _has_to_wait(self, header: frames.FrameHeader) -> bool:
+        """Whether a frame is not to be inflated yet, since enough was read ahead.
+
+        What came compressed may be a thousand times as large as the bytes read.
+        """
+        return (
+            bool(self.engine.extensions)
+            and header.opcode < frames.CLOSE
+            and not self._is_finishing
+            and not self._has_room()
+        )
 
     def _fail(self, code: int, reason: str) -> None:
         self._use_engine(lambda: self.engine.fail(code, reason))
@@ -374,10 +405,9 @@ class Connection:
         :raises UnicodeDecodeError: if it is text, but not UTF-8.
         """
         opcode = frame[0] & 0x0F
-        # It would count a control frame towards the message around it.
-        self.engine.max_message_size = (
-            None if opcode >= frames.CLOSE else self.options.max_message_size
-        )
+        # It would count a control frame towards the message around it. It inflates
+        # a compressed frame up to this size, less what came before, and never more.
+        self.engine.max_message_size = self._limit_for(frame[0])
         if opcode == frames.CLOSE:
             # A Close may come between the fragments of a message (RFC 6455 section
             # 5.4), which the engine takes for an error.
@@ -396,6 +426,8 @@ class Connection:
         if frame.opcode in (frames.TEXT, frames.BINARY):
             if frame.fin:
                 data = bytes(frame.data)
+                if not self._is_size_allowed(len(data)):
+                    return
                 text = frame.opcode == frames.TEXT
                 self._deliver(data.decode() if text else data, len(data))
                 return
@@ -404,12 +436,25 @@ class Connection:
             return
         fragments = self._fragments
         assert fragments is not None  # The engine has seen to that.
+        if not self._is_size_allowed(fragments.size + len(frame.data)):
+            return
         fragments.add(bytes(frame.data), frame.fin)
         if frame.fin:
             self._fragments = None
             self._deliver(fragments.join(), fragments.size)
-        elif fragments.count >= self.options.max_fragments:
+        elif (
+            self.options.max_fragments is not None
+            and fragments.count >= self.options.max_fragments
+        ):
             self._fail(1008, "too many fragments")
+
+    def _is_size_allowed(self, size: int) -> bool:
+        """Whether a message of this size may be received. If not, fail."""
+        limit = self.options.max_message_size
+        if limit is None or size <= limit:
+            return True
+        self._fail(1009, f"message exceeds limit of {limit} bytes")
+        return False
 
     def _deliver(self, message: Message, size: int) -> None:
         if self._is_finishing:
@@ -661,7 +706,7 @@ class Connection:
     def _has_room(self) -> bool:
         return (
             len(self.messages) < MAX_MESSAGES_AHEAD
-            and sum(map(len, self.messages.copy())) < MAX_READ_AHEAD
+            and sum(map(len, self.messages.copy())) < self.options.max_read_ahead
         )
 
     def _keep_alive(self, now: float, was_heard: bool) -> None:

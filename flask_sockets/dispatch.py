@@ -14,6 +14,7 @@ from werkzeug.exceptions import Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from . import servers
+from .compression import choose_compression
 from .connection import Connection, Options, engine_logger
 from .exceptions import ConnectionClosed
 from .handshake import (
@@ -76,6 +77,8 @@ class SocketRequest:
         #: What the handler raised, for teardown functions.
         self.error: BaseException | None = None
         self.saved_session: str | None = None
+        #: The extensions that were agreed on, as the answer's header says it.
+        self.extensions: str | None = None
         #: Whether the server had answered the handshake before it called the app.
         self.is_upgraded = False
 
@@ -107,13 +110,15 @@ class SocketRequest:
         finally:
             try:
                 ctx.pop(self.error)
-            except Exception:
+            except Exception as error:
                 if not self.is_switched():
                     raise
                 # The server would log this, and answer with HTTP.
-                self.app.logger.exception(
-                    "A teardown function of the WebSocket %r failed.", ctx.request.path
-                )
+                if not self.tell_test(error):
+                    self.app.logger.exception(
+                        "A teardown function of the WebSocket %r failed.",
+                        ctx.request.path,
+                    )
         if body is not None:
             return body
         self.finish()
@@ -221,12 +226,16 @@ class SocketRequest:
         config = self.app.config
         options = Options(
             max_message_size=config["SOCKETS_MAX_MESSAGE_SIZE"],
+            max_fragments=config["SOCKETS_MAX_FRAGMENTS"],
+            max_read_ahead=config["SOCKETS_MAX_READ_AHEAD"],
             ping_interval=config["SOCKETS_PING_INTERVAL"],
             ping_timeout=config["SOCKETS_PING_TIMEOUT"],
         )
         engine = ServerProtocol(
             state=OPEN, max_size=options.max_message_size, logger=engine_logger
         )
+        if config["SOCKETS_COMPRESSION"] and not handover.is_upgraded:
+            self.extensions, engine.extensions = choose_compression(self.environ)
         connection = Connection(transport_for(handover.socket), engine, options)
         # The first use of the WebSocket may be in another greenlet or thread, where
         # Flask's context isn't.
@@ -268,7 +277,9 @@ class SocketRequest:
             connection.begin(b"")
         else:
             self.saved_session = _fingerprint(request_ctx.session)
-            connection.begin(build_answer(self.environ, response.headers, chosen))
+            connection.begin(
+                build_answer(self.environ, response.headers, chosen, self.extensions)
+            )
         return chosen
 
     def choose_subprotocol(self, demanded: str | None) -> str | None:
@@ -310,8 +321,14 @@ class SocketRequest:
             return
         self.error = error
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-        app.log_exception(sys.exc_info())
+        if not self.tell_test(error):
+            app.log_exception(sys.exc_info())
         self.set_close(1011, f"{type(error).__name__}: {error}" if app.debug else "")
+
+    def tell_test(self, error: Exception) -> bool:
+        """Hand an exception to a test, if there is one that gets it."""
+        on_error = self.environ.get(servers.ON_ERROR_KEY)
+        return on_error is not None and on_error(error)
 
     def close_instead_of(self, response: Response) -> None:
         """Say in a close code what the HTTP response would have said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing as t
 import weakref
@@ -17,6 +18,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Blueprint, Flask
+    from flask.testing import FlaskClient
     from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import HTTPException
 
@@ -29,6 +31,13 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "SOCKETS_ALLOWED_ORIGINS": None,
     # Bytes. None sets no limit.
     "SOCKETS_MAX_MESSAGE_SIZE": 16 * 1024 * 1024,
+    # Of one message. None sets no limit. Even empty fragments take time.
+    "SOCKETS_MAX_FRAGMENTS": 2**17,
+    # Bytes that are read ahead of a handler that doesn't receive.
+    "SOCKETS_MAX_READ_AHEAD": 1024 * 1024,
+    # Whether messages are compressed, if the client can do that. It takes memory for
+    # each connection, and processor time for each message.
+    "SOCKETS_COMPRESSION": False,
     # Seconds. None sends no pings.
     "SOCKETS_PING_INTERVAL": 25.0,
     # Seconds. None waits forever.
@@ -75,6 +84,7 @@ class Sockets:
                 app.config.setdefault(name, value)
             _answer_plain_requests(app)
             _install_middleware(app)
+            _install_test_client(app)
         if app in self._apps:
             return
         self._apps.add(app)
@@ -162,6 +172,24 @@ def _answer_plain_requests(app: Flask) -> None:
             return error
         # The app may have an error handler for this.
         return app.handle_http_exception(UpgradeRequired())
+
+
+def _install_test_client(app: Flask) -> None:
+    """Give the app's test client a method ``websocket``.
+
+    That is done when a test asks for a client: the app's class may be set later, and
+    an app that is served needn't wait for the import.
+    """
+    make_client = app.test_client
+
+    @functools.wraps(make_client)
+    def test_client(*args: t.Any, **kwargs: t.Any) -> FlaskClient:
+        from .testing import socket_client_class
+
+        app.test_client_class = socket_client_class(app.test_client_class)
+        return make_client(*args, **kwargs)
+
+    app.test_client = test_client  # type: ignore[method-assign]
 
 
 def _install_middleware(app: Flask) -> None:

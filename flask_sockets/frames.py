@@ -25,6 +25,9 @@ CLOSE = 0x08
 PING = 0x09
 PONG = 0x0A
 
+#: In the first byte: the message is compressed (RFC 7692 section 6).
+RSV1 = 0x40
+
 #: The first byte of a whole, uncompressed message: FIN set, no reserved bit.
 WHOLE = (0x80 | TEXT, 0x80 | BINARY)
 

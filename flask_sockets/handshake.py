@@ -33,6 +33,7 @@ _NOT_IN_ANSWER = frozenset(
         "content-type",
         "keep-alive",
         "sec-websocket-accept",
+        "sec-websocket-extensions",
         "transfer-encoding",
         "upgrade",
     }
@@ -156,10 +157,12 @@ def build_answer(
     environ: WSGIEnvironment,
     headers: Iterable[tuple[str, str]],
     subprotocol: str | None,
+    extensions: str | None = None,
 ) -> bytes:
     """Make the response *101 Switching Protocols* (RFC 6455 section 4.2.2).
 
     :param headers: of the Flask response. What would describe a body is left out.
+    :param extensions: what was agreed on, as the header says it.
     """
     answer = [
         ("Upgrade", "websocket"),
@@ -168,6 +171,8 @@ def build_answer(
     ]
     if subprotocol is not None:
         answer.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extensions is not None:
+        answer.append(("Sec-WebSocket-Extensions", extensions))
     answer += [
         (name, value) for name, value in headers if name.lower() not in _NOT_IN_ANSWER
     ]

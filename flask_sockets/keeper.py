@@ -17,7 +17,7 @@ import weakref
 if t.TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
-    from .transport import Transport
+    from .transport import Event, Task, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,14 @@ class _Keeper:
     def __init__(self) -> None:
         self.connections: set[KeptConnection] = set()
         self.is_running = False
+        self.task: Task | None = None
+        #: Makes the task look at once whether it is still needed.
+        self.wake: Event | None = None
 
-    def run(self, sleep: Callable[[float], None]) -> None:
+    def run(self, sleep: Callable[[float], None], wake: Event) -> None:
         while True:
-            sleep(INTERVAL)
+            wake.wait(INTERVAL)
+            wake.clear()
             with _lock:
                 if not self.connections:
                     self.is_running = False
@@ -93,8 +97,9 @@ def keep(connection: KeptConnection) -> None:
     if not start:
         return
     sleep = transport.sleep  # All there is to keep of this one.
+    keeper.wake = wake = transport.new_event()
     try:
-        transport.spawn(lambda: keeper.run(sleep))
+        keeper.task = transport.spawn(lambda: keeper.run(sleep, wake))
     except BaseException:  # There may be too many threads.
         with _lock:
             keeper.connections.discard(connection)
@@ -108,6 +113,24 @@ def forget(connection: KeptConnection) -> None:
         keeper = _keepers.get(connection.transport.scheduler)
         if keeper is not None:
             keeper.connections.discard(connection)
+
+
+def dismiss(scheduler: object, timeout: float = GOODBYE) -> None:
+    """End the background task now, if it has nothing to look after.
+
+    Otherwise, or if this isn't called, it ends by itself. For tests, which are to
+    leave nothing behind.
+
+    :param timeout: seconds to wait at most.
+    """
+    with _lock:
+        keeper = _keepers.get(scheduler)
+        if keeper is None or not keeper.is_running or keeper.connections:
+            return
+        task, wake = keeper.task, keeper.wake
+    if task is not None and wake is not None:
+        wake.set()
+        task.join(timeout)
 
 
 def close_all(code: int, reason: str = "") -> None:

@@ -20,9 +20,17 @@ if t.TYPE_CHECKING:
 #: The key under which our own handler for gevent's pywsgi puts itself.
 HANDLER_KEY = "flask_sockets.handler"
 
+#: The key under which the test client puts the socket.
+TEST_SOCKET_KEY = "flask_sockets.socket"
+
+#: Where the test client puts a function for an exception that can't be answered with
+#: HTTP any more. It returns whether the test gets the exception, so that it needn't be
+#: logged.
+ON_ERROR_KEY = "flask_sockets.on_error"
+
 #: Where servers put the socket of a request: Werkzeug's development server, gunicorn,
-#: and gunicorn's worker 'gevent_pywsgi'.
-SOCKET_KEYS = ("werkzeug.socket", "gunicorn.socket", "gunicorn.sock")
+#: gunicorn's worker 'gevent_pywsgi', and the test client.
+SOCKET_KEYS = ("werkzeug.socket", "gunicorn.socket", "gunicorn.sock", TEST_SOCKET_KEY)
 
 #: Where gevent-websocket, and others like it, put their WebSocket.
 WEBSOCKET_KEY = "wsgi.websocket"
@@ -78,6 +86,9 @@ def introduce(websocket: t.Any, handler: t.Any) -> None:
     handler.server.clients[handler.client_address] = Client(
         handler.client_address, websocket
     )
+    opened = getattr(handler, "websocket_opened", None)
+    if opened is not None:  # Not with gevent-websocket's own handler.
+        opened(websocket)
 
 
 def _silence(stock: t.Any) -> None:

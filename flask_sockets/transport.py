@@ -16,6 +16,7 @@ import time
 import typing as t
 
 import gevent
+import gevent.event
 import gevent.lock
 import gevent.socket
 import gevent.ssl
@@ -34,6 +35,21 @@ class Lock(t.Protocol):
 
     def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool: ...
     def release(self) -> None: ...
+
+
+class Event(t.Protocol):
+    """What the events of :mod:`threading` and :mod:`gevent.event` have in common."""
+
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def wait(self, timeout: float | None = ...) -> bool: ...
+
+
+class Task(t.Protocol):
+    """What threads and greenlets have in common."""
+
+    def join(self, timeout: float | None = ...) -> None: ...
 
 
 class Transport:
@@ -136,13 +152,18 @@ class Transport:
         """Make a lock that excludes whatever this server runs handlers in."""
         raise NotImplementedError
 
+    @staticmethod
+    def new_event() -> Event:
+        """Make an event that whatever this server runs handlers in can wait for."""
+        raise NotImplementedError
+
     #: Connections with the same scheduler may be served by one background task.
     @property
     def scheduler(self) -> object:
         raise NotImplementedError
 
     @staticmethod
-    def spawn(function: Callable[[], None]) -> None:
+    def spawn(function: Callable[[], None]) -> Task:
         """Run ``function`` in the background, without keeping the process alive."""
         raise NotImplementedError
 
@@ -202,13 +223,17 @@ class GeventTransport(Transport):
     def new_lock(self) -> Lock:
         return t.cast(Lock, gevent.lock.Semaphore())
 
+    @staticmethod
+    def new_event() -> Event:
+        return t.cast(Event, gevent.event.Event())
+
     @property
     def scheduler(self) -> object:
         return self._hub
 
     @staticmethod
-    def spawn(function: Callable[[], None]) -> None:
-        gevent.spawn(function)
+    def spawn(function: Callable[[], None]) -> Task:
+        return t.cast(Task, gevent.spawn(function))
 
     @staticmethod
     def sleep(seconds: float) -> None:
@@ -252,13 +277,19 @@ class ThreadTransport(Transport):
     def new_lock(self) -> Lock:
         return t.cast(Lock, threading.Lock())
 
+    @staticmethod
+    def new_event() -> Event:
+        return threading.Event()
+
     @property
     def scheduler(self) -> object:
         return threading
 
     @staticmethod
-    def spawn(function: Callable[[], None]) -> None:
-        threading.Thread(target=function, name="flask-sockets", daemon=True).start()
+    def spawn(function: Callable[[], None]) -> Task:
+        thread = threading.Thread(target=function, name="flask-sockets", daemon=True)
+        thread.start()
+        return thread
 
     @staticmethod
     def sleep(seconds: float) -> None:

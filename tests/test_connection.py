@@ -837,8 +837,3 @@ def test_a_long_answer_to_the_handshake_is_sent_by_and_by(flavour: Flavour) -> N
     assert peer._read(len(answer)) == answer
     assert peer.read() == (TEXT, b"first")
     sender.result()
-
-
-def test_the_bounds_are_what_the_documentation_says() -> None:
-    """Autobahn sends messages of 65,536 fragments, which is sane."""
-    assert connection_module.Options(None, None, None).max_fragments == 131_072

@@ -212,7 +212,7 @@ def test_after_request_functions_run_once(app, sockets, serve):
     assert seen == [101]
 
 
-def test_the_session_of_the_client_is_there(app, sockets, serve):
+def test_the_session_of_the_client_is_there(app, sockets):
     """A cookie from a page is a session in the handler."""
 
     @app.route("/login")
@@ -223,10 +223,8 @@ def test_the_session_of_the_client_is_there(app, sockets, serve):
     sockets.add_url_rule("/a", "a", lambda ws: ws.send(session["user"]))
     client = app.test_client()
     client.get("/login")
-    cookie = client.get_cookie("session")
-    header = {"Cookie": f"session={cookie.value}"}
-    with serve(app).connect("/a", additional_headers=header) as ws:
-        assert ws.recv(timeout=10) == "ada"
+    with client.websocket("/a") as ws:
+        assert ws.receive() == "ada"
 
 
 def test_a_cookie_session_changed_too_late_is_warned_about(app, sockets, serve):

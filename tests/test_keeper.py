@@ -111,6 +111,29 @@ def test_a_handler_with_much_to_do_does_not_hinder_pings(flavour: Flavour) -> No
     assert peer.read() == (PONG, b"x")
 
 
+def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
+    """A client that sends to a handler which doesn't receive has to wait."""
+    limit = 2**17
+    ws, peer = flavour.connect(max_read_ahead=limit)
+    keeper.forget(ws.connection)
+    text = "x" * 1024
+    sender = flavour.spawn(
+        lambda: [peer.send(frame(TEXT, text.encode())) for _ in range(4096)]
+    )
+
+    def held() -> int:
+        ws.connection.look_after(time.monotonic())
+        return sum(map(len, ws.connection.messages))
+
+    flavour.eventually(lambda: held() >= limit)
+    for _ in range(50):
+        assert held() < 2 * limit
+    assert not sender.is_done
+    for _ in range(4096):
+        assert ws.receive() == text
+    sender.result()
+
+
 def test_a_client_whose_messages_pile_up_is_not_given_up(flavour: Flavour) -> None:
     """Its pong is behind messages that the handler hasn't received."""
     ws, peer = flavour.connect(ping_interval=0.02, ping_timeout=0.02)

@@ -16,6 +16,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from flask_sockets import HandshakeRejected
+
 from .process import Process, port_of
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,7 @@ MARKS = {
     "pywsgi": ("python", "WSGIServer"),
     "nginx": ("nginx", "proxy_pass"),
     "members": ("python", "def everybody(ws)"),
+    "testing": ("python", "# test_app.py"),
 }
 
 
@@ -170,41 +173,30 @@ def test_the_options_of_wsrun_work(project, command, tmp_path_factory):
 # Blueprints and sessions
 
 
-def cookie_of(app, **values):
-    """The Cookie header of a browser with this session."""
-    client = app.test_client()
-    with client.session_transaction() as session:
-        session.update(values)
-    return {"Cookie": f"session={client.get_cookie('session').value}"}
-
-
-def test_the_blueprint_asks_for_a_login(serve):
+def test_the_blueprint_asks_for_a_login():
     """And greets who has one."""
-    app = run_python("blueprint")["app"]
-    served = serve(app)
-    with pytest.raises(InvalidStatus) as caught:
-        served.connect("/chat/lobby").__enter__()
+    client = run_python("blueprint")["app"].test_client()
+    with pytest.raises(HandshakeRejected) as caught, client.websocket("/chat/lobby"):
+        pass
     assert caught.value.response.status_code == 401
-    with served.connect(
-        "/chat/lobby", additional_headers=cookie_of(app, user="Ada")
-    ) as client:
-        assert client.recv(timeout=10) == "Welcome to lobby, Ada."
+    with client.session_transaction() as session:
+        session["user"] = "Ada"
+    with client.websocket("/chat/lobby") as ws:
+        assert ws.receive() == "Welcome to lobby, Ada."
 
 
-def test_the_session_decides_who_may_connect(serve):
+def test_the_session_decides_who_may_connect():
     """A change in time travels with the answer, and so do the headers."""
-    app = run_python("session")["app"]
-    assert app.test_client().post("/login", data={"user": "Ada"}).text == "Welcome!"
-    served = serve(app)
-    with pytest.raises(InvalidStatus) as caught:
-        served.connect("/news").__enter__()
+    client = run_python("session")["app"].test_client()
+    with pytest.raises(HandshakeRejected) as caught, client.websocket("/news"):
+        pass
     assert caught.value.response.status_code == 401
-    with served.connect(
-        "/news", additional_headers=cookie_of(app, user="Ada")
-    ) as client:
-        assert client.recv(timeout=10) == "Hello Ada"
-        assert client.response.headers["X-News"] == "2"
-        assert "Set-Cookie" in client.response.headers
+    assert client.post("/login", data={"user": "Ada"}).text == "Welcome!"
+    with client.websocket("/news") as ws:
+        assert ws.receive() == "Hello Ada"
+        assert ws.response.headers["X-News"] == "2"
+    with client.session_transaction() as session:
+        assert session["seen"]
 
 
 # Deployment
@@ -273,3 +265,14 @@ def test_the_members_hear_each_other(serve):
             assert one.recv(timeout=10) == "hello"
         one.send("still here")
         assert one.recv(timeout=10) == "still here"
+
+
+# Testing
+
+
+def test_the_tests_pass(tmp_path):
+    """As a file of its own, by pytest, with nothing else around."""
+    (tmp_path / "test_app.py").write_text(block("testing"))
+    arguments = [sys.executable, "-m", "pytest", "-q", "-W", "error", "test_app.py"]
+    result = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+    assert "2 passed" in result.stdout, result.stdout

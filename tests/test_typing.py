@@ -46,6 +46,38 @@ def check(tmp_path, code):
     return result.stdout
 
 
+TESTING = """
+import typing as t
+from flask import Flask
+from flask_sockets import HandshakeRejected, SocketTestClient, SocketTestSession
+
+class MyClient(SocketTestClient):
+    pass
+
+def test(app: Flask) -> None:
+    client = t.cast(SocketTestClient, app.test_client())
+    with client.websocket(
+        "/a", headers={"A": "b"}, subprotocols=["v1"], timeout=None
+    ) as ws:
+        session: SocketTestSession = ws
+        ws.send("x")
+        message: str | bytes = ws.receive(timeout=1)
+        for message in ws:
+            code: int | None = ws.close_code
+    try:
+        client.get("/")
+    except HandshakeRejected as error:
+        status: int = error.response.status_code
+    assert message
+"""
+
+
+@pytest.mark.timeout(300)
+def test_tests_of_sockets_type_check(tmp_path):
+    """With a cast of the client, which Flask says is its own."""
+    assert "Success" in check(tmp_path, TESTING)
+
+
 @pytest.mark.timeout(300)
 def test_code_that_uses_the_package_type_checks(tmp_path):
     """Strictly, and the decorator keeps the type of the function."""

@@ -217,9 +217,10 @@ class Flavour:
         max_size: int | None = 2**20,
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
+        max_fragments: int | None = None,
+        max_read_ahead: int = 2**20,
         deflate: bool = False,
         handshake: t.Callable[[Connection], None] | None = None,
-        **options: t.Any,
     ) -> WebSocket:
         """The server's end, as its handler gets it."""
         engine = ServerProtocol(state=OPEN, max_size=max_size, logger=engine_logger)
@@ -228,7 +229,9 @@ class Flavour:
         connection = Connection(
             transport_for(sock),
             engine,
-            Options(max_size, ping_interval, ping_timeout, **options),
+            Options(
+                max_size, ping_interval, ping_timeout, max_fragments, max_read_ahead
+            ),
         )
 
         def switch_protocols(subprotocol: t.Any, headers: t.Any) -> str | None:
