@@ -14,6 +14,8 @@ import time
 import typing as t
 import weakref
 
+from . import servers
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
@@ -66,6 +68,8 @@ class _Keeper:
                 if not self.connections:
                     self.is_running = False
                     return
+            if servers.is_stopping():
+                close_all(1001, "server stopping")
             self.make_rounds(sleep)
 
     def make_rounds(self, sleep: Callable[[float], None]) -> None:
@@ -144,7 +148,10 @@ def close_all(code: int, reason: str = "") -> None:
     with _lock:
         connections = [c for k in _keepers.values() for c in k.connections]
     for connection in connections:
-        connection.go_away(code, reason)
+        try:
+            connection.go_away(code, reason)
+        except Exception:  # The others are told all the same.
+            logger.exception("Closing a WebSocket failed.")
 
 
 def open_count() -> int:
@@ -181,3 +188,5 @@ def _say_goodbye() -> None:
     deadline = time.monotonic() + GOODBYE
     while untold and open_count() and time.monotonic() < deadline:
         untold[0].transport.sleep(0.01)
+        # A handshake may have been under way.
+        close_all(1001, "server stopping")

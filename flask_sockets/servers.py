@@ -8,6 +8,7 @@ the HTTP the server still tries to write has nowhere to go. See
 from __future__ import annotations
 
 import dataclasses
+import signal
 import typing as t
 
 from geventwebsocket.websocket import WebSocket as GeventWebSocket
@@ -66,6 +67,16 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
     return None
 
 
+def is_stopping() -> bool:
+    """Whether the server is known to be stopping.
+
+    gunicorn's own workers tell nobody, and wait for the handlers to end. But it is a
+    method of the worker that handles SIGTERM, and the worker says if it is alive.
+    """
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(worker, "alive", True) is False
+
+
 def foreign_websocket(environ: WSGIEnvironment) -> t.Any:
     """A WebSocket that some server brings along and speaks for itself, or ``None``."""
     websocket = environ.get(WEBSOCKET_KEY)
@@ -79,7 +90,6 @@ def introduce(websocket: t.Any, handler: t.Any) -> None:
     """
     from geventwebsocket.handler import Client
 
-    handler.rfile.close()  # Its buffer is a third of an idle connection's memory.
     handler.websocket = websocket
     if not hasattr(handler.server, "clients"):
         handler.server.clients = {}

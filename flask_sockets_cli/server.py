@@ -260,6 +260,7 @@ class Handler(WebSocketHandler):
             self.close_connection = True
 
     def websocket_opened(self, websocket: WebSocket) -> None:
+        super().websocket_opened(websocket)
         self._opened = time.monotonic()
         self._log(101)
 
@@ -376,6 +377,8 @@ class Server(WSGIServer):
 
         while time.monotonic() < deadline and self.is_busy():
             gevent.sleep(0.002)
+            # A handshake may have been under way.
+            close_all(code, reason)
 
     def wrap_socket_and_handle(self, client_socket: t.Any, address: t.Any) -> t.Any:
         try:

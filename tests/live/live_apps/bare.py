@@ -56,7 +56,8 @@ def outbox(ws):
     ws.send("welcome")
     app.logger.warning("waiting")
     while not ws.closed:
-        gevent.sleep(0.1)
+        # In a greenlet or in a thread, as the server has it.
+        ws.connection.transport.sleep(0.1)
     app.logger.warning("code %s", ws.close_code)
 
 
