@@ -1,6 +1,5 @@
 """Handlers that end in various ways, for tests that count bytes."""
 
-import gevent
 from flask import Flask, request
 
 from flask_sockets import Sockets
