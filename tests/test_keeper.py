@@ -285,6 +285,23 @@ def test_close_all_does_not_wait_for_a_client_that_does_not_read(
     peer.socket.close()
 
 
+def test_one_that_cannot_be_closed_does_not_keep_the_others_open(
+    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine fail, in whatever order, and the tenth is told."""
+
+    def fail(code: int, reason: str) -> None:
+        raise RuntimeError("expected")
+
+    pairs = [flavour.connect() for _ in range(10)]
+    with monkeypatch.context() as context:
+        for ws, _ in pairs[1:]:
+            context.setattr(ws.connection, "go_away", fail)
+        keeper.close_all(1001, "going")
+    _, peer = pairs[0]
+    assert peer.read().close == (1001, "going")
+
+
 # The task
 
 
