@@ -57,7 +57,7 @@ engine_logger = logging.getLogger("flask_sockets.engine")
 engine_logger.setLevel(logging.WARNING)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Options:
     """What the app's configuration says about its WebSockets."""
 
@@ -73,7 +73,7 @@ class Options:
     max_read_ahead: int
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Traffic:
     """What went one way: whole messages, and the bytes of their payloads."""
 
