@@ -64,7 +64,7 @@ class _CertificateType(click.Path):
     "-h",
     default="127.0.0.1",
     envvar=_variables("HOST"),
-    help="The interface to bind to.",
+    help="The interface to bind to, or 'unix://' and the path of a socket.",
 )
 @click.option(
     "--port",
@@ -124,6 +124,19 @@ class _CertificateType(click.Path):
     help="Seconds that open WebSockets and requests get to end when the server reloads"
     " or stops.",
 )
+@click.option(
+    "--preload",
+    metavar="MODULE",
+    multiple=True,
+    help="A third-party module that is slow to import, to be kept imported across"
+    " reloads. Can be given several times; FLASK_WSRUN_PRELOAD has spaces in between.",
+)
+@click.option(
+    "--routes",
+    is_flag=True,
+    help="List the WebSocket routes, which 'flask routes' can't tell from others.",
+)
+@click.option("--open", is_flag=True, help="Open the app in a browser.")
 @pass_script_info
 def wsrun_command(
     info: ScriptInfo,
@@ -136,6 +149,9 @@ def wsrun_command(
     extra_files: list[str] | None,
     exclude_patterns: list[str] | None,
     grace: float,
+    preload: tuple[str, ...],
+    routes: bool,
+    open: bool,
 ) -> None:
     """Run a local development server that serves WebSockets.
 
@@ -144,8 +160,8 @@ def wsrun_command(
 
     The reloader and debugger are enabled by default with the '--debug' option.
     """
-    from .listening import bind, make_certificate
-    from .settings import Settings
+    from .listening import listen, make_certificate, port_of
+    from .settings import UNIX, Settings
     from .supervisor import Supervisor
 
     if cert is not None and cert != "adhoc" and key is None:
@@ -156,21 +172,32 @@ def wsrun_command(
     if key is not None and (cert is None or cert == "adhoc"):
         raise click.UsageError("'--key' needs '--cert', the file of its certificate.")
 
+    if open and host.startswith(UNIX):
+        raise click.UsageError(
+            "'--open' needs a host and a port: browsers open no socket by its path."
+        )
+
     debug = get_debug_flag()
 
-    with make_certificate(cert, key) as certificate, bind(host, port) as listener:
+    with (
+        make_certificate(cert, key) as certificate,
+        listen(host, port) as listener,
+    ):
         settings = Settings(
             app=_import_path(info),
             set_debug_flag=info.set_debug_flag,
             debug=debug,
             host=host,
-            port=listener.getsockname()[1],
+            port=port_of(listener),
             certificate=certificate,
             reload=debug if reload is None else reload,
             debugger=debug if debugger is None else debugger,
             extra_files=tuple(extra_files or ()),
             exclude_patterns=tuple(exclude_patterns or ()),
             grace=grace,
+            preload=preload,
+            routes=routes,
+            open=open,
             dotenv=_dotenv_values(info),
         )
         sys.exit(Supervisor(settings, listener).run())

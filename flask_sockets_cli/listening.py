@@ -6,18 +6,46 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import sys
 import tempfile
 import typing as t
 
 import click
 
+from .settings import UNIX
 
-def bind(host: str, port: int) -> socket.socket:
-    """The listening socket.
 
+def port_of(listener: socket.socket) -> int:
+    """The port a socket listens on, 0 for one that has a path."""
+    address = listener.getsockname()
+    return address[1] if isinstance(address, tuple) else 0
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int) -> t.Iterator[socket.socket]:
+    """The listening socket, for as long as it is needed.
+
+    :param host: the name or address of an interface, or ``unix://`` and a path.
+    :param port: the port, 0 for any free one.
     :raises click.ClickException: with a sentence that says what to do about it.
     """
+    if not host.startswith(UNIX):
+        with _bind(host, port) as listener:
+            yield listener
+        return
+
+    path = os.path.abspath(host.removeprefix(UNIX))
+
+    with _bind_path(path) as listener:
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -42,6 +70,46 @@ def bind(host: str, port: int) -> socket.socket:
         raise click.ClickException(_explain_bind(error, host, port)) from None
 
     return listener
+
+
+def _bind_path(path: str) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise click.ClickException(
+            "This system has no sockets with a path. Use '--host' with '127.0.0.1'."
+        )
+
+    _remove_leftover(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    try:
+        listener.bind(path)
+        listener.listen(socket.SOMAXCONN)
+    except OSError as error:
+        listener.close()
+
+        if error.errno == errno.EADDRINUSE:
+            reason = "another program or another file has that path"
+        else:
+            # Python's own sentence for a path that is too long has no number.
+            reason = error.strerror or str(error)
+
+        raise click.ClickException(
+            f"Could not listen on the socket {path!r}: {reason}. Use another path with"
+            " '--host'."
+        ) from None
+
+    return listener
+
+
+def _remove_leftover(path: str) -> None:
+    """Remove a socket that a program has left behind which was killed."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
 
 
 def _explain_bind(error: OSError, host: str, port: int) -> str:

@@ -10,6 +10,8 @@ import time
 import typing as t
 from urllib.parse import unquote
 
+from .settings import UNIX
+
 if t.TYPE_CHECKING:
     from flask_sockets.connection import Connection, Traffic
 
@@ -71,21 +73,24 @@ def show_banner(
     if host in ("0.0.0.0", "::"):
         notice(f"Running on all addresses ({host})")
 
-    for address in addresses(host, port):
-        notice(f"Running on {'https' if secure else 'http'}://{address}")
+    for url in urls("https" if secure else "http", host, port):
+        notice(f"Running on {url}")
 
     count = ""
 
     if websocket_routes is not None:
         count = f" ({websocket_routes} route{'' if websocket_routes == 1 else 's'})"
 
-    last = addresses(host, port)[-1]
-    notice(f"WebSockets on {'wss' if secure else 'ws'}://{last}{count}")
+    last = urls("wss" if secure else "ws", host, port)[-1]
+    notice(f"WebSockets on {last}{count}")
     say("Press CTRL+C to quit", "yellow")
 
 
-def addresses(host: str, port: int) -> list[str]:
-    """The addresses a browser can open, for a host that may stand for all of them."""
+def urls(scheme: str, host: str, port: int) -> list[str]:
+    """What a browser can open, for a host that may stand for all addresses."""
+    if host.startswith(UNIX):
+        return [host]
+
     if host == "0.0.0.0":
         hosts = ["127.0.0.1", _outer_address(socket.AF_INET)]
     elif host == "::":
@@ -94,9 +99,31 @@ def addresses(host: str, port: int) -> list[str]:
         hosts = [host]
 
     return [
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         for host in dict.fromkeys(hosts)
     ]
+
+
+def show_routes(rows: t.Sequence[t.Sequence[str]]) -> None:
+    """List the WebSocket routes as ``flask routes`` lists all.
+
+    :param rows: for each its endpoint, its host or subdomain, and its rule.
+    """
+    if not rows:
+        notice("No WebSocket routes were registered.")
+        return
+
+    table = [("Endpoint", "Domain", "WebSocket rule"), *map(tuple, rows)]
+
+    if not any(domain for _, domain, _ in rows):
+        table = [(endpoint, rule) for endpoint, _, rule in table]
+
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.insert(1, tuple("-" * width for width in widths))
+
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        say("   " + "  ".join(cells).rstrip())
 
 
 def _outer_address(family: socket.AddressFamily) -> str:

@@ -31,6 +31,7 @@ from .environment import read_again
 from .logs import access_line, access_logger, say, websocket_line
 from .settings import Settings
 from .sources import imported_files, read_afresh
+from .timing import ImportTimes
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -73,7 +74,9 @@ def run(
             read[path] = digest
 
     read_afresh(tell)
-    app, failure = _load(settings, order)
+
+    with ImportTimes() as times:
+        app, failure = _load(settings, order)
 
     if failure is not None and (
         not settings.reload or (order["first"] and isinstance(failure, NoAppException))
@@ -94,7 +97,9 @@ def run(
         error=None if failure is None else type(failure).__name__,
         files=read,
         imported=imported_files(),
-        websocket_routes=None if app is None else _count_websocket_routes(app),
+        websocket_routes=None if app is None else _websocket_routes(app),
+        seconds=times.total,
+        slow_imports=times.slowest(),
         pin=debugger.pin if debugger is not None else None,
         debugger=debugger is not None,
     )
@@ -153,13 +158,33 @@ def _true_error(error: BaseException) -> BaseException:
 
 
 def _app_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """A traceback from the first frame on that is not this server's or Flask's."""
-    loaders = {__file__, sys.modules[ScriptInfo.__module__].__file__}
+    """A traceback without the frames of this server, of Flask's loading, and of the
+    machinery of imports.
+    """
+    hidden = {
+        __file__,
+        *(
+            sys.modules[owner.__module__].__file__
+            for owner in (ScriptInfo, ImportTimes)
+        ),
+    }
+    kept = []
 
-    while tb is not None and tb.tb_frame.f_code.co_filename in loaders:
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+
+        if file not in hidden and not file.startswith("<frozen importlib"):
+            kept.append(tb)
+
         tb = tb.tb_next
 
-    return tb
+    following = None
+
+    for tb in reversed(kept):
+        tb.tb_next = following
+        following = tb
+
+    return following
 
 
 def _explain(failure: BaseException) -> None:
@@ -242,8 +267,13 @@ def _failed_app(failure: BaseException, raises: bool) -> WSGIApplication:
     return application
 
 
-def _count_websocket_routes(app: Flask) -> int:
-    return sum(rule.websocket for rule in app.url_map.iter_rules())
+def _websocket_routes(app: Flask) -> list[tuple[str, str, str]]:
+    """The endpoint, the host or subdomain, and the rule of each, by endpoint."""
+    return sorted(
+        (rule.endpoint, rule.host or rule.subdomain or "", rule.rule)
+        for rule in app.url_map.iter_rules()
+        if rule.websocket
+    )
 
 
 class Handler(WebSocketHandler):
@@ -253,7 +283,7 @@ class Handler(WebSocketHandler):
     _opened = 0.0
 
     def handle_one_response(self) -> None:
-        with self.server.request_of(self.client_address):
+        with self.server.request_of(self):
             super().handle_one_response()
 
         if self.server.stopping:
@@ -329,24 +359,22 @@ class Server(WSGIServer):
         #: Whether it accepts no more, and only finishes what is under way.
         self.stopping = False
         self._requests = 0
-        # When the connections were accepted that have not sent a request yet, by the
-        # address of the client.
+        # When the connections were accepted that have not sent a request yet.
         self._fresh: dict[t.Any, float] = {}
 
     def do_handle(self, *args: t.Any) -> None:
-        _, address = args
-        self._fresh[address] = time.monotonic()
+        self._fresh[_identity(*args)] = time.monotonic()
         super().do_handle(*args)
 
     def do_close(self, *args: t.Any) -> None:
-        _, address = args
-        self._fresh.pop(address, None)
+        self._fresh.pop(_identity(*args), None)
         super().do_close(*args)
 
     @contextlib.contextmanager
-    def request_of(self, address: t.Any) -> t.Iterator[None]:
+    def request_of(self, connection: Handler) -> t.Iterator[None]:
         """Count a request, or a WebSocket, as under way."""
-        self._fresh.pop(address, None)
+        identity = _identity(connection.socket, connection.client_address)
+        self._fresh.pop(identity, None)
         self._requests += 1
 
         try:
@@ -387,3 +415,10 @@ class Server(WSGIServer):
             # A browser that does not trust the certificate, or plain HTTP.
             access_logger().error("TLS error from %s: %s", address[0], error)
             return None
+
+
+def _identity(sock: t.Any, address: t.Any) -> t.Any:
+    """What tells a connection from others: the client's address, which survives the
+    change to TLS, or the socket where clients have none.
+    """
+    return address or sock

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+#: What a host starts with that is the path of a socket, as for ``flask run``.
+UNIX = "unix://"
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -18,9 +21,10 @@ class Settings:
     set_debug_flag: bool
     #: Debug mode, as the banner tells it.
     debug: bool
-    #: The host the person asked for, as opposed to the address it stands for.
+    #: The host the person asked for, as opposed to the address it stands for, or
+    #: ``unix://`` and the path of a socket.
     host: str
-    #: The port, 0 for any free one.
+    #: The port, which means nothing for a socket with a path.
     port: int
     #: A certificate and its key, both paths of PEM files, or ``None`` for plain HTTP.
     certificate: tuple[str, str] | None
@@ -34,6 +38,12 @@ class Settings:
     exclude_patterns: tuple[str, ...]
     #: Seconds that open WebSockets and requests get before they are cut.
     grace: float
+    #: Third-party modules that are imported once, in the process servers are forked of.
+    preload: tuple[str, ...]
+    #: Whether the WebSocket routes are listed.
+    routes: bool
+    #: Whether a browser is opened once the first server is there.
+    open: bool
     #: The values that came from ``.env`` and ``.flaskenv``, so that a reload can
     #: take them back before it reads the files again. ``None`` where the files
     #: are not to be read.

@@ -20,7 +20,7 @@ import typing as t
 
 from .channel import Channel, Message
 from .environment import files as dotenv_files
-from .logs import notice, say, show_banner
+from .logs import notice, say, show_banner, show_routes, urls
 from .settings import Settings
 from .watching import Contents, Event, Rules, import_root, module_root, touched
 
@@ -35,6 +35,8 @@ _QUIET_UNFINISHED = 0.1
 _LONGEST_BURST = 0.25
 #: Seconds that a server gets on top of the grace period before it is killed.
 _MARGIN = 0.25
+#: Seconds of loading the app from which on slow imports are worth a word.
+_SLOW_LOAD = 0.3
 #: Seconds in which a second signal to end is the first one once more: programs that
 #: start others pass on the Ctrl-C that the terminal has sent to all of them anyway.
 _SAME_REQUEST = 0.1
@@ -91,6 +93,8 @@ class Supervisor:
         self._first = True
         self._stopping_since: float | None = None
         self._pin: str | None = None
+        self._routes: list[list[str]] | None = None
+        self._advised: set[str] = set()
 
         self._watcher: Watcher | None = None
         self._rules = Rules(
@@ -168,7 +172,9 @@ class Supervisor:
     def _start_warm(self) -> None:
         self._renew_warm = False
         self._warm_files = None
-        self._warm = Warm(self._listener, self._forks, self._inbox)
+        self._warm = Warm(
+            self._listener, self._forks, self._settings.preload, self._inbox
+        )
 
     def _go_on(self) -> None:
         """No server is left: end, or start the next one if one is wanted."""
@@ -203,6 +209,7 @@ class Supervisor:
 
         self._server = "serving"
         problem = message["error"]
+        routes = message["websocket_routes"]
 
         if self._first:
             self._first = False
@@ -212,8 +219,11 @@ class Supervisor:
                 self._settings.host,
                 self._settings.port,
                 self._settings.certificate is not None,
-                message["websocket_routes"],
+                None if routes is None else len(routes),
             )
+
+            if self._settings.open:
+                _open_browser(self._settings)
 
             if self._watcher is not None:
                 notice(f"Reloading with {self._watcher.name}")
@@ -226,12 +236,33 @@ class Supervisor:
 
         self._reload_since = None
 
+        if self._settings.routes and routes not in (None, self._routes):
+            self._routes = routes
+            show_routes(routes)
+
         if message["debugger"] and message["pin"] != self._pin:
             self._pin = message["pin"]
             notice(f"Debugger PIN: {self._pin}")
 
         if problem is not None:
             notice(f"The app could not be loaded ({problem}). Waiting for a change.")
+        elif self._forks and self._settings.reload:
+            self._advise(message["seconds"], message["slow_imports"])
+
+    def _advise(self, seconds: float, slow_imports: list[tuple[str, float]]) -> None:
+        """Name the imports that make each reload wait, once."""
+        names = {name for name, _ in slow_imports}
+
+        if seconds > _SLOW_LOAD and not names <= self._advised:
+            self._advised |= names
+            costs = ", ".join(
+                f"{name} {cost * 1000:.0f} ms" for name, cost in slow_imports
+            )
+            options = " ".join(f"--preload {name}" for name, _ in slow_imports)
+            notice(
+                f"Loading the app took {seconds * 1000:.0f} ms, of that {costs}."
+                f" To keep them imported: {options}"
+            )
 
     def _server_ended(self, status: int | None) -> None:
         """A server's process is gone.
@@ -441,11 +472,12 @@ class Warm:
         self,
         listener: socket.socket,
         forks: bool,
+        preload: tuple[str, ...],
         inbox: queue.SimpleQueue[tuple[object, object]],
     ) -> None:
         self._forks = forks
         ours, theirs = socket.socketpair()
-        arguments = (theirs.fileno(), listener.fileno(), forks)
+        arguments = (theirs.fileno(), listener.fileno(), forks, preload)
         # The path comes first: else a file of the person's might be imported in place
         # of a module of the same name.
         code = (
@@ -511,6 +543,20 @@ def _describe_end(status: int | None) -> str:
         return f"The server's process ended by itself, with status {status}."
 
     return f"The server's process was ended by {signal.Signals(-status).name}."
+
+
+def _open_browser(settings: Settings) -> None:
+    """Open the app in a browser, whose command may last as long as the browser."""
+    import webbrowser
+
+    scheme = "https" if settings.certificate is not None else "http"
+    url = urls(scheme, settings.host, settings.port)[0]
+
+    def run() -> None:
+        if not webbrowser.open(url):
+            notice(f"No browser could be opened for {url}")
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 def _is_unfinished(path: str) -> bool:

@@ -29,12 +29,15 @@ _waitpid = os.waitpid
 _signal = signal.signal
 
 
-def main(channel_fd: int, listener_fd: int, forks: bool) -> None:
+def main(
+    channel_fd: int, listener_fd: int, forks: bool, preload: tuple[str, ...]
+) -> None:
     """Warm up, then do as the supervisor says until it is gone.
 
     :param channel_fd: the socket the supervisor is at the other end of.
     :param listener_fd: the listening socket.
     :param forks: whether to fork a server for each load.
+    :param preload: modules of the person's choice that are imported here, too.
     """
     ignore_interrupts()
 
@@ -43,6 +46,9 @@ def main(channel_fd: int, listener_fd: int, forks: bool) -> None:
 
     channel = Channel(socket.socket(fileno=channel_fd))
     run = warm_up()
+
+    if forks:
+        import_modules(preload)
 
     from .sources import imported_files
 
@@ -98,6 +104,27 @@ def warm_up() -> t.Callable[..., int]:
     uuid.getnode()
     _ = DebuggedApplication(lambda environ, start_response: [], evalex=True).pin
     return run
+
+
+def import_modules(names: t.Iterable[str]) -> None:
+    """Import what the person wants to have warm. What fails is left to the app, which
+    needs it or does not.
+    """
+    import importlib
+
+    from .logs import say
+
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            say(
+                f"The module {name!r} can't be preloaded ({type(error).__name__}:"
+                f" {error}). Use '--preload' with the name of a module that can be"
+                " imported.",
+                "bold",
+                "yellow",
+            )
 
 
 class Forker:

@@ -97,6 +97,7 @@ def test_every_module_imports_only_those_above_it() -> None:
         "logs",
         "watching",
         "sources",
+        "timing",
         "observer",
         "server",
         "listening",
@@ -130,11 +131,11 @@ def test_port_default_is_5000(wsrun: t.Any, monkeypatch: pytest.MonkeyPatch) -> 
     """The port is 5000 unless something else is asked for."""
     asked = []
 
-    def bind(host: str, port: int) -> t.Any:
+    def listen(host: str, port: int) -> t.Any:
         asked.append((host, port))
         raise SystemExit(0)
 
-    monkeypatch.setattr(listening, "bind", bind)
+    monkeypatch.setattr(listening, "listen", listen)
     wsrun("wsrun", env={"FLASK_WSRUN_PORT": ""})
     assert asked == [("127.0.0.1", 5000)]
 
@@ -187,6 +188,17 @@ def test_variables_of_wsrun_count_before_those_of_run(wsrun: t.Any) -> None:
     assert (settings.host, settings.reload) == ("127.0.0.4", True)
 
 
+def test_modules_to_preload_are_separated_by_spaces_in_the_variable(
+    wsrun: t.Any,
+) -> None:
+    """Several modules are several options, or words of one variable."""
+    _, settings = wsrun("wsrun", "--preload", "pandas", "--preload", "sqlalchemy.orm")
+    assert settings.preload == ("pandas", "sqlalchemy.orm")
+    variable = {"FLASK_WSRUN_PRELOAD": "pandas sqlalchemy.orm"}
+    _, settings = wsrun("wsrun", env=variable)
+    assert settings.preload == ("pandas", "sqlalchemy.orm")
+
+
 def test_grace_has_a_variable(wsrun: t.Any) -> None:
     """Options that 'flask run' has not follow the same rule."""
     _, settings = wsrun("wsrun", env={"FLASK_WSRUN_GRACE": "2.5"})
@@ -203,6 +215,7 @@ def test_grace_has_a_variable(wsrun: t.Any) -> None:
         (["--cert", __file__], "--key"),
         (["--key", __file__], "--cert"),
         (["--cert", "adhoc", "--key", __file__], "--cert"),
+        (["--open", "--host", "unix://app.sock"], "--open"),
         (["--nonsense"], "--nonsense"),
     ],
 )
@@ -230,6 +243,9 @@ def test_settings_survive_the_way() -> None:
         extra_files=(),
         exclude_patterns=(),
         grace=0.5,
+        preload=("slow",),
+        routes=False,
+        open=False,
         dotenv={"A": "1"},
     )
     sent = json.dumps(dataclasses.asdict(settings))

@@ -46,6 +46,19 @@ def boom():
 """
 
 
+WEBSOCKETS = """
+from flask_sockets import Sockets
+
+sockets = Sockets(app)
+
+
+@sockets.route("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+"""
+
+
 def write_app(directory: Path, version: str = "1", more: str = "") -> Path:
     path = directory / "app.py"
     path.write_text(APP.format(version=version) + more)
@@ -138,6 +151,64 @@ def test_ipv6_host_is_served(tmp_path: Path) -> None:
         connection.request("GET", "/")
         assert connection.getresponse().read() == b"version 1"
         connection.close()
+
+
+def test_websocket_routes_are_listed(tmp_path: Path) -> None:
+    """'--routes' lists them at the start, and again when an edit has changed them."""
+    app = write_app(tmp_path, more=WEBSOCKETS)
+
+    with wsrun(tmp_path, "--routes") as server:
+        server.wait_for(
+            r"   Endpoint  WebSocket rule\n"
+            r"   --------  --------------\n"
+            r"   echo      /echo\n"
+        )
+        app.write_text(app.read_text().replace("version 1", "version 2"))
+        server.wait_for("Reloaded in")
+        app.write_text(app.read_text().replace('"/echo"', '"/<room>", subdomain="x"'))
+        server.wait_for("Reloaded in")
+        server.wait_for(
+            r"   Endpoint  Domain  WebSocket rule\n"
+            r"   --------  ------  --------------\n"
+            r"   echo      x       /<room>\n"
+        )
+        assert server.output.count("Endpoint") == 2
+
+
+def test_missing_websocket_routes_are_told(tmp_path: Path) -> None:
+    """'--routes' of an app without any says so."""
+    write_app(tmp_path)
+
+    with wsrun(tmp_path, "--routes") as server:
+        server.wait_for("No WebSocket routes were registered")
+
+
+def test_browser_is_opened_once(tmp_path: Path) -> None:
+    """'--open' opens the address of the banner, and a reload does not open it again."""
+    app = write_app(tmp_path)
+    opened = tmp_path / "opened.txt"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    browser.chmod(0o755)
+
+    with wsrun(tmp_path, "--open", env={"BROWSER": f"{browser} %s"}) as server:
+        port = port_of(server)
+        url = f"http://127.0.0.1:{port}\n"
+        until(lambda: opened.exists() and opened.read_text() == url, "the browser")
+        app.write_text(app.read_text().replace("version 1", "version 2"))
+        server.wait_for("Reloaded in")
+        assert get(port) == (200, "version 2")
+        assert opened.read_text() == url
+
+
+def test_missing_browser_is_told(tmp_path: Path) -> None:
+    """'--open' without a browser serves all the same."""
+    write_app(tmp_path)
+
+    with wsrun(tmp_path, "--open", env={"BROWSER": "/no/such/browser %s"}) as server:
+        port = port_of(server)
+        assert get(port) == (200, "version 1")
+        server.wait_for(f"No browser could be opened for http://127.0.0.1:{port}")
 
 
 def test_access_line_has_the_format_of_werkzeug(tmp_path: Path) -> None:
@@ -352,19 +423,6 @@ def test_plain_http_to_a_secure_server_is_one_line(tmp_path: Path) -> None:
 
         server.wait_for(r"TLS error from 127\.0\.0\.1: ")
         assert "Traceback" not in server.output
-
-
-WEBSOCKETS = """
-from flask_sockets import Sockets
-
-sockets = Sockets(app)
-
-
-@sockets.route("/echo")
-def echo(ws):
-    for message in ws:
-        ws.send(message)
-"""
 
 
 def test_websockets_are_told_of_a_reload_and_of_the_end(tmp_path: Path) -> None:
