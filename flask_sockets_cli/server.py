@@ -305,7 +305,7 @@ class Handler(WebSocketHandler):
             access_logger().info(
                 "%s",
                 websocket_line(
-                    self._address(),
+                    _name_of(self.client_address),
                     websocket.path or "",
                     connection,
                     time.monotonic() - self._opened,
@@ -320,13 +320,13 @@ class Handler(WebSocketHandler):
 
     def _log(self, code: int) -> None:
         line = access_line(
-            self._address(), self.requestline or "", code, None, time.localtime()
+            _name_of(self.client_address),
+            self.requestline or "",
+            code,
+            None,
+            time.localtime(),
         )
         access_logger().info("%s", line)
-
-    def _address(self) -> str:
-        address = self.client_address
-        return str(address[0]) if isinstance(address, tuple) else "<local>"
 
 
 class Server(WSGIServer):
@@ -413,7 +413,7 @@ class Server(WSGIServer):
             return super().wrap_socket_and_handle(client_socket, address)
         except (ssl.SSLError, ConnectionError) as error:
             # A browser that does not trust the certificate, or plain HTTP.
-            access_logger().error("TLS error from %s: %s", address[0], error)
+            access_logger().error("TLS error from %s: %s", _name_of(address), error)
             return None
 
 
@@ -422,3 +422,8 @@ def _identity(sock: t.Any, address: t.Any) -> t.Any:
     change to TLS, or the socket where clients have none.
     """
     return address or sock
+
+
+def _name_of(address: t.Any) -> str:
+    """What the log calls a client, which has no address if the server has none."""
+    return str(address[0]) if isinstance(address, tuple) else "<local>"
