@@ -7,6 +7,7 @@ versions 6 and 7, so it is asked for every event and its patterns are left alone
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import os
 import re
@@ -43,8 +44,11 @@ _LIBRARIES = tuple(
 )
 
 
+@functools.cache
 def is_library(path: str) -> bool:
     """Whether a file belongs to Python or to an installed package."""
+    # Kept, since it is asked for each imported module at each load. The servers have
+    # the answers from the process they are forked of.
     parts = path.split(os.sep)
     return (
         path.startswith("<")  # frozen into the interpreter
