@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 import time
 import typing as t
-from urllib.parse import unquote
+
+from werkzeug.urls import uri_to_iri
 
 from .settings import UNIX
 
@@ -37,7 +39,8 @@ def styled(text: str, *styles: str) -> str:
     if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
         return text
 
-    codes = "".join(f"\x1b[{_STYLES[style]}m" for style in styles)
+    # The last style comes first, as in Werkzeug's lines.
+    codes = "".join(f"\x1b[{_STYLES[style]}m" for style in reversed(styles))
     return f"{codes}{text}\x1b[0m" if codes else text
 
 
@@ -151,7 +154,13 @@ def access_line(
     :param code: the status, 0 if there never was one.
     :param size: bytes sent, ``None`` if that says nothing.
     """
-    text = unquote(request, errors="backslashreplace").translate(_CONTROL_CHARACTERS)
+    command, _, rest = request.partition(" ")
+    path, _, version = rest.rpartition(" ")
+
+    with contextlib.suppress(ValueError):  # no path is bad enough to fail here
+        request = f"{command} {uri_to_iri(path)} {version}" if path else request
+
+    text = request.translate(_CONTROL_CHARACTERS)
     return (
         f'{address} - - [{_date(now)}] "{styled(text, *_request_styles(code))}"'
         f" {code or '-'} {'-' if size is None else size}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import re
 import signal
 import socket
@@ -25,6 +26,7 @@ class Process:
     :param cwd: the directory to run it in.
     :param env: environment variables on top of the usual ones; ``None`` removes one.
     :param patience: seconds to wait for anything at most.
+    :param terminal: whether the output goes to a terminal and not to a pipe.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Process:
         cwd: Path,
         env: t.Mapping[str, str | None] | None = None,
         patience: float = PATIENCE,
+        terminal: bool = False,
     ) -> None:
         self.output = ""
         self._arguments = list(arguments)
@@ -43,6 +46,7 @@ class Process:
 
         self._cwd = cwd
         self._patience = patience
+        self._terminal = terminal
         self._env = {
             name: value
             for name, value in os.environ.items()
@@ -61,15 +65,17 @@ class Process:
         self._seen = 0
 
     def __enter__(self) -> Process:
+        self._reading_end, writing_end = pty.openpty() if self._terminal else os.pipe()
         self._process = subprocess.Popen(
             self._arguments,
             cwd=self._cwd,
             env=self._env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=writing_end,
+            stderr=writing_end,
             start_new_session=True,
         )
+        os.close(writing_end)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         return self
@@ -78,8 +84,7 @@ class Process:
         self.signal_group(signal.SIGKILL)
         self._process.wait()
         self._reader.join(self._patience)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        os.close(self._reading_end)
 
     @property
     def pid(self) -> int:
@@ -153,13 +158,16 @@ class Process:
         return re.compile(pattern, re.MULTILINE).search(self.output, self._seen)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
+        # Not by line: a prompt has no end of line. A terminal ends with an error.
+        with contextlib.suppress(OSError):
+            while data := os.read(self._reading_end, 65536):
+                with self._grown:
+                    self.output += data.decode(errors="replace")
 
-        # Not by line: a prompt has no end of line.
-        while data := os.read(self._process.stdout.fileno(), 65536):
-            with self._grown:
-                self.output += data.decode(errors="replace")
-                self._grown.notify_all()
+                    if self._terminal:
+                        self.output = self.output.replace("\r\n", "\n")
+
+                    self._grown.notify_all()
 
         with self._grown:
             self._ended = True

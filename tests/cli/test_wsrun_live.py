@@ -211,19 +211,6 @@ def test_missing_browser_is_told(tmp_path: Path) -> None:
         server.wait_for(f"No browser could be opened for http://127.0.0.1:{port}")
 
 
-def test_access_line_has_the_format_of_werkzeug(tmp_path: Path) -> None:
-    """One line per request, without colours where the output is no terminal."""
-    write_app(tmp_path)
-
-    with wsrun(tmp_path) as server:
-        port = port_of(server)
-        get(port, "/none%20such%1b[31m")
-        server.wait_for(
-            r"^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\]"
-            r' "GET /none such\\x1b\[31m HTTP/1\.1" 404 -$'
-        )
-
-
 def test_malformed_request_is_logged_as_such(tmp_path: Path) -> None:
     """What is no HTTP gets a 400 and its line."""
     write_app(tmp_path)
