@@ -833,6 +833,22 @@ def test_edits_during_a_reload_are_not_lost(tmp_path: Path) -> None:
         until(lambda: get(port) == (200, "version 24"), "the last edit")
 
 
+def test_second_edit_is_never_lost(tmp_path: Path) -> None:
+    """Whatever the gap after the first, from 50 to 850 ms."""
+    app = write_app(tmp_path, "0")
+    text = app.read_text()
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        for gap in range(50, 851, 50):
+            app.write_text(text.replace("version 0", f"version {gap} first"))
+            time.sleep(gap / 1000)
+            app.write_text(text.replace("version 0", f"version {gap} second"))
+            second = (200, f"version {gap} second")
+            until(lambda wanted=second: get(port) == wanted, f"the edit after {gap} ms")
+
+
 def test_no_connection_is_refused_or_cut_across_reloads(tmp_path: Path) -> None:
     """Requests that come while the server reloads are all answered."""
     app = write_app(tmp_path, "0")
