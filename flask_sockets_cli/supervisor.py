@@ -157,7 +157,8 @@ class Supervisor:
     def _listen_to(self, message: Message) -> None:
         match message["event"]:
             case "ready":
-                self._warm_files = set(message["imported"])
+                self._warm_files = {*message["files"], *message["imported"]}
+                self._learn(message["files"], ())
             case "read":
                 self._learn(message["files"], ())
             case "loaded":

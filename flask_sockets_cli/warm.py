@@ -21,6 +21,7 @@ import traceback
 import typing as t
 
 from .channel import Channel, Message
+from .sources import imported_files, read_afresh
 
 # What is used here is taken before it is patched: this process is to block, not to run
 # a hub of greenlets that a fork would copy.
@@ -45,14 +46,14 @@ def main(
         channel_fd, listener_fd = (_take_over() for _ in range(2))
 
     channel = Channel(socket.socket(fileno=channel_fd))
+    read: dict[str, str] = {}
+    read_afresh(read.__setitem__)
     run = warm_up()
 
     if forks:
         import_modules(preload)
 
-    from .sources import imported_files
-
-    channel.send(event="ready", imported=imported_files())
+    channel.send(event="ready", files=read, imported=imported_files())
 
     if forks:
         Forker(channel, listener_fd, run).loop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +137,41 @@ def test_preloaded_module_is_imported_once(tmp_path: Path, libraries: Path) -> N
         assert get(port) == (200, "version 2")
         assert imports_of(slow) == 1
         assert "Loading the app took" not in server.output
+
+
+def test_change_of_a_preloaded_module_is_served(tmp_path: Path) -> None:
+    """A module of the person's own may be kept warm, too: an edit is never hidden by a
+    .pyc, even if second and size are the same.
+    """
+    library = tmp_path / "library"
+    library.mkdir()
+    module = library / "own_library.py"
+
+    def write_module(version: str) -> None:
+        (library / "temporary").write_text(f"version = {version}\n")
+        os.utime(library / "temporary", (1_700_000_000, 1_700_000_000))
+        (library / "temporary").rename(module)
+
+    write_module("0")
+    # Another program has left one, as a test run or 'flask run' does.
+    py_compile.compile(str(module))
+    project = tmp_path / "project"
+    project.mkdir()
+    write_app(
+        project,
+        more="import own_library\n\n@app.route('/v')\ndef v():\n"
+        "    return str(own_library.version)\n",
+    )
+
+    with wsrun(
+        project, "--preload", "own_library", env={"PYTHONPATH": str(library)}
+    ) as server:
+        port = port_of(server)
+
+        for version in "123":
+            write_module(version)
+            server.wait_for("Reloaded in")
+            assert get(port, "/v") == (200, version)
 
 
 def test_module_that_cannot_be_preloaded_is_one_sentence(tmp_path: Path) -> None:
