@@ -1,8 +1,12 @@
-"""Apps served in this process, for tests that look at both ends of a connection."""
+"""Apps served in this process, for tests that look at both ends of a connection, and a
+browser for those that look at pages.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import socket
 import threading
 import typing as t
@@ -15,6 +19,18 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
+    from playwright.sync_api import Browser
+
+CHROMIUM_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 class Served:
@@ -50,3 +66,23 @@ def free_port() -> int:
     """A port that nobody listens on, for servers that can't choose one themselves."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return t.cast(int, listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium as the system has it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        reason = f"None of {', '.join(names)} is installed."
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=CHROMIUM_ARGS
+        )
+        yield browser
+        browser.close()
