@@ -29,6 +29,10 @@ _EDITOR_TEMPORARY = re.compile(
     r"\.?#.*|.*~|\..*\.sw[a-z]|.*\.swp|4913|.*___jb_(tmp|old)___"
 )
 
+#: What an app writes as it runs, where its templates lie in the same directory. A page
+#: that is reloaded for it may have it written again, and so forever.
+_APPS_DATA = re.compile(r".*\.(db|sqlite\d?|log)(-\w+)?")
+
 _LIBRARIES = tuple(
     {
         os.path.realpath(directory)
@@ -95,11 +99,17 @@ def digest(source: bytes) -> str:
 
 def digest_of(path: str) -> str | None:
     """The digest of a file, ``None`` where there is none to read."""
+    found = hashlib.blake2b(digest_size=16)
+
     try:
         with open(path, "rb") as file:
-            return digest(file.read())
+            # A static file may be larger than the memory.
+            while chunk := file.read(1 << 20):
+                found.update(chunk)
     except OSError:
         return None
+
+    return found.hexdigest()
 
 
 class Rules:
@@ -130,6 +140,8 @@ class Rules:
         self.roots: dict[str, bool] = {}
         #: Files the server has imported: they count whatever their name.
         self.imported: set[str] = set()
+        #: Directories of templates and static files, whose files reload open pages.
+        self.live: set[str] = set()
 
         for pattern in exclude_patterns:
             pattern = pattern.rstrip("/")
@@ -169,6 +181,20 @@ class Rules:
             and not self._is_below_pruned(path)
         )
 
+    def is_live(self, path: str) -> bool:
+        """Whether another content of this file is to reload the open pages, and not
+        the app.
+        """
+        name = os.path.basename(path)
+        return (
+            not self.live.isdisjoint(_parents(path))
+            and not self.counts(path)
+            and not _EDITOR_TEMPORARY.fullmatch(name)
+            and not _APPS_DATA.fullmatch(name)
+            and not self._is_excluded(path)
+            and not self._is_below_pruned(path)
+        )
+
     def prunes(self, directory: str) -> bool:
         """Whether a directory is passed over with all that is in it. It is asked of one
         directory after the other on the way down.
@@ -195,6 +221,13 @@ class Rules:
 
     def files(self, directory: str) -> t.Iterator[str]:
         """The files below a directory that count."""
+        return filter(self.counts, self._files_below(directory))
+
+    def live_files(self, directory: str) -> t.Iterator[str]:
+        """The files below a directory that are live."""
+        return filter(self.is_live, self._files_below(directory) if self.live else ())
+
+    def _files_below(self, directory: str) -> t.Iterator[str]:
         for parent, directories, names in os.walk(directory):
             directories[:] = [
                 name
@@ -203,10 +236,7 @@ class Rules:
             ]
 
             for name in names:
-                path = os.path.join(parent, name)
-
-                if self.counts(path):
-                    yield path
+                yield os.path.join(parent, name)
 
     def all_files(self) -> t.Iterator[str]:
         """The files that count, of all roots."""
@@ -231,6 +261,13 @@ class Rules:
                     watches[root] = True
             else:
                 watches.setdefault(root, False)
+
+        for directory in self.live:
+            if not os.path.isdir(directory):
+                # A tool may be about to make it.
+                watches.setdefault(os.path.dirname(directory), False)
+            elif not self._plan(directory, watches):
+                watches[directory] = True
 
         return {
             directory: recursive
@@ -290,7 +327,7 @@ class Rules:
     def _is_below_pruned(self, path: str) -> bool:
         """Whether a directory between a path and the nearest watched one is pruned."""
         for directory in _parents(path):
-            if directory in self.roots:
+            if directory in self.roots or directory in self.live:
                 return False
 
             if self.prunes(directory):

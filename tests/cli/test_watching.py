@@ -288,6 +288,86 @@ def test_files_of_a_directory_that_is_gone_are_known(tmp_path: Path) -> None:
     assert contents.below(str(tmp_path / "a")) == [str(inside)]
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("templates/page.html", True),
+        ("templates/deep/down/page.html", True),
+        ("templates/.well-known/page.html", False),
+        ("static/style.css", True),
+        ("static/node_modules/tool/tool.js", False),
+        ("static/.#style.css", False),
+        ("static/style.css~", False),
+        ("static/4913", False),
+        ("static/generated.css", False),
+        ("static/some.db", False),
+        ("static/some.sqlite3-journal", False),
+        ("static/some.log", False),
+        ("static/catalog", True),
+        ("templates/tool.py", False),
+        ("templates/extra.html", False),
+        (".hidden/templates/page.html", True),
+        ("templates", False),
+        ("templates2/page.html", False),
+        ("README.md", False),
+        ("../elsewhere/page.html", True),
+    ],
+)
+def test_what_reloads_pages(project: Path, path: str, expected: bool) -> None:
+    """Files of the directories of templates and static files, unless they reload the
+    app, and with the exceptions that hold for the app.
+    """
+    rules = rules_for(
+        project, extra_files=["*/extra.html"], exclude_patterns=["generated.*"]
+    )
+    full = os.path.normpath(project / path)
+    assert not rules.is_live(full)
+    counted = rules.counts(full)
+    rules.live = {
+        os.path.normpath(project / name)
+        for name in ("templates", "static", ".hidden/templates", "../elsewhere")
+    }
+    assert rules.is_live(full) is expected
+    assert rules.counts(full) is counted
+
+
+def test_directories_of_pages_are_watched_wherever_they_are(project: Path) -> None:
+    """Inside of a watched one they have no watch of their own. For one that is not
+    there yet the directory above it is watched.
+    """
+    outside = project.parent / "outside"
+
+    for directory in (project / "templates", outside / "files" / "node_modules"):
+        directory.mkdir(parents=True)
+
+    rules = rules_for(project)
+    rules.live = {
+        str(directory)
+        for directory in (
+            *(project / "templates", project / "static"),
+            *(outside / "files", outside / "later", outside / "no" / "way"),
+        )
+    }
+    assert rules.watches() == {
+        str(project): True,
+        str(outside): False,
+        str(outside / "files"): False,
+    }
+
+
+def test_files_of_pages_are_not_read_before_they_change(project: Path) -> None:
+    """They may be many and large. Those of a new directory are found."""
+    (project / "static" / "new").mkdir(parents=True)
+    (project / "static" / "new" / "style.css").touch()
+    (project / "static" / "new" / "tool.py").touch()
+    rules = rules_for(project)
+    rules.live = {str(project / "static")}
+    assert list(rules.all_files()) == [str(project / "static" / "new" / "tool.py")]
+    assert list(rules.live_files(str(project / "static" / "new"))) == [
+        str(project / "static" / "new" / "style.css")
+    ]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
 def test_links_to_directories_are_not_followed(project: Path) -> None:
     """A link to a directory above does not make the tree endless."""
