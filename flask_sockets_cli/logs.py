@@ -17,6 +17,10 @@ from .settings import UNIX
 if t.TYPE_CHECKING:
     from flask_sockets.connection import Connection, Traffic
 
+#: A request with this in its WSGI environment is one of this server and not of the app:
+#: it has no line in the log, and nobody waits for its end.
+OURS = "flask_sockets_cli.ours"
+
 _STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36}
 
 _DEVELOPMENT_WARNING = (
