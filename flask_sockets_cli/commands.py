@@ -101,6 +101,13 @@ class _CertificateType(click.Path):
     " enabled.",
 )
 @click.option(
+    "--live/--no-live",
+    default=False,
+    envvar="FLASK_WSRUN_LIVE",
+    help="Reload open pages in the browser when a template or static file changes, and"
+    " after each reload of the app. For debug mode only.",
+)
+@click.option(
     "--extra-files",
     default=None,
     type=SeparatedPathType(),
@@ -146,6 +153,7 @@ def wsrun_command(
     key: str | None,
     reload: bool | None,
     debugger: bool | None,
+    live: bool,
     extra_files: list[str] | None,
     exclude_patterns: list[str] | None,
     grace: float,
@@ -178,6 +186,7 @@ def wsrun_command(
         )
 
     debug = get_debug_flag()
+    reload = debug if reload is None else reload
 
     with (
         make_certificate(cert, key) as certificate,
@@ -190,8 +199,9 @@ def wsrun_command(
             host=host,
             port=port_of(listener),
             certificate=certificate,
-            reload=debug if reload is None else reload,
+            reload=reload,
             debugger=debug if debugger is None else debugger,
+            live=live and _can_be_live(debug, reload),
             extra_files=tuple(extra_files or ()),
             exclude_patterns=tuple(exclude_patterns or ()),
             grace=grace,
@@ -201,6 +211,26 @@ def wsrun_command(
             dotenv=_dotenv_values(info),
         )
         sys.exit(Supervisor(settings, listener).run())
+
+
+def _can_be_live(debug: bool, reload: bool) -> bool:
+    """Whether open pages can be reloaded.
+
+    :raises click.UsageError: if they can't, unless it is the environment that asks for
+        it: the variable may stand in a file and is to count in debug mode only.
+    """
+    if debug and reload:
+        return True
+
+    source = click.get_current_context().get_parameter_source("live")
+
+    if source == click.core.ParameterSource.ENVIRONMENT:
+        return False
+
+    if not debug:
+        raise click.UsageError("'--live' needs debug mode. Add '--debug'.")
+
+    raise click.UsageError("'--live' needs the reloader. Turn it on with '--reload'.")
 
 
 def _import_path(info: ScriptInfo) -> str | None:

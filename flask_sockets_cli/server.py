@@ -14,6 +14,7 @@ import time
 import traceback
 import types
 import typing as t
+from html import escape
 
 import gevent
 from flask import Flask
@@ -28,13 +29,15 @@ from flask_sockets.websocket import WebSocket
 
 from .channel import Channel, Message
 from .environment import read_again
-from .logs import access_line, access_logger, say, websocket_line
+from .logs import OURS, access_line, access_logger, say, websocket_line
 from .settings import Settings
 from .sources import imported_files, read_afresh
 from .timing import ImportTimes
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .live import Live
 
 #: Seconds in which a fresh connection's first request is waited for when the server
 #: stops, since its client has been told that it is connected.
@@ -89,6 +92,13 @@ def run(
         _explain(failure)
 
     application, debugger = _wrap(settings, app, failure)
+    live: Live | None = None
+
+    if settings.live:
+        from .live import Live
+
+        application = live = Live(application, app)
+
     server = Server(listener, application, settings)
     server.start()
     loaded = True
@@ -102,6 +112,7 @@ def run(
         slow_imports=times.slowest(),
         pin=debugger.pin if debugger is not None else None,
         debugger=debugger is not None,
+        live_directories=[] if live is None else live.directories(),
     )
 
     # None comes when the process above is gone: then nobody is left to serve for.
@@ -110,6 +121,9 @@ def run(
             if message["do"] == "stop":
                 server.drain(message["code"], message["reason"], settings.grace)
                 return 0
+
+            if message["do"] == "live" and live is not None:
+                live.changed()
 
     return 0
 
@@ -207,7 +221,7 @@ def _wrap(
         served = app
     else:
         assert failure is not None
-        served = _failed_app(failure, raises=settings.debugger)
+        served = _failed_app(failure, raises=settings.debugger, html=settings.live)
 
     if not settings.debugger:
         return served, None
@@ -229,15 +243,21 @@ def _wrap(
     return application, debugged
 
 
-def _failed_app(failure: BaseException, raises: bool) -> WSGIApplication:
+def _failed_app(failure: BaseException, raises: bool, html: bool) -> WSGIApplication:
     """An app that tells why the true one was not loaded.
 
     :param raises: whether it raises the failure, for the debugger to show.
+    :param html: whether it tells so in a page, which can be reloaded by itself.
     """
     name = type(failure).__name__
     reason = f"{name}: {failure}" if str(failure) else name
-    sentence = f"The app could not be loaded. {reason}\n".encode()
+    sentence = f"The app could not be loaded. {reason}\n"
     frames = failure.__traceback__
+
+    if html:
+        sentence = f"<!doctype html>\n<pre>{escape(sentence)}</pre>\n"
+
+    body = sentence.encode()
 
     def application(
         environ: WSGIEnvironment, start_response: StartResponse
@@ -257,12 +277,12 @@ def _failed_app(failure: BaseException, raises: bool) -> WSGIApplication:
         start_response(
             "503 Service Unavailable" if upgrade else "500 Internal Server Error",
             [
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("Content-Length", str(len(sentence))),
+                ("Content-Type", f"text/{'html' if html else 'plain'}; charset=utf-8"),
+                ("Content-Length", str(len(body))),
                 ("Connection", "close"),
             ],
         )
-        return [sentence]
+        return [body]
 
     return application
 
@@ -292,12 +312,19 @@ class Handler(WebSocketHandler):
     def websocket_opened(self, websocket: WebSocket) -> None:
         super().websocket_opened(websocket)
         self._opened = time.monotonic()
-        self._log(101)
+
+        if OURS in self.environ:
+            self.server.forget_request_of(self)
+        else:
+            self._log(101)
 
     def log_request(self) -> None:
-        """Write the access line. A WebSocket had one when it opened, and gets another
-        when it has ended.
+        """Write the access line, unless the request is none of the app's. A WebSocket
+        had one when it opened, and gets another when it has ended.
         """
+        if self.environ and OURS in self.environ:
+            return
+
         websocket = getattr(self, "websocket", None)
 
         if self.code == 101 and isinstance(websocket, WebSocket):
@@ -358,7 +385,7 @@ class Server(WSGIServer):
         )
         #: Whether it accepts no more, and only finishes what is under way.
         self.stopping = False
-        self._requests = 0
+        self._requests: set[Handler] = set()
         # When the connections were accepted that have not sent a request yet.
         self._fresh: dict[t.Any, float] = {}
 
@@ -371,23 +398,26 @@ class Server(WSGIServer):
         super().do_close(*args)
 
     @contextlib.contextmanager
-    def request_of(self, connection: Handler) -> t.Iterator[None]:
+    def request_of(self, handler: Handler) -> t.Iterator[None]:
         """Count a request, or a WebSocket, as under way."""
-        identity = _identity(connection.socket, connection.client_address)
-        self._fresh.pop(identity, None)
-        self._requests += 1
+        self._fresh.pop(_identity(handler.socket, handler.client_address), None)
+        self._requests.add(handler)
 
         try:
             yield
         finally:
-            self._requests -= 1
+            self.forget_request_of(handler)
+
+    def forget_request_of(self, handler: Handler) -> None:
+        """Wait for it no longer when the server stops."""
+        self._requests.discard(handler)
 
     def is_busy(self) -> bool:
         """Whether there is something to wait for: requests, and connections so fresh
         that one is on its way. Those merely kept open for another request do not count.
         """
         now = time.monotonic()
-        return self._requests > 0 or any(
+        return bool(self._requests) or any(
             now - since < _FIRST_REQUEST for since in self._fresh.values()
         )
 

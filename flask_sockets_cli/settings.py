@@ -32,6 +32,8 @@ class Settings:
     reload: bool
     #: Whether Werkzeug's debugger answers for exceptions.
     debugger: bool
+    #: Whether open pages are reloaded, too.
+    live: bool
     #: Files, directories and globs that reload the app as its modules do.
     extra_files: tuple[str, ...]
     #: Patterns of paths that never count.

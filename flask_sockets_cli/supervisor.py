@@ -102,6 +102,7 @@ class Supervisor:
         )
         self._contents = Contents()
         self._changed: dict[str, None] = {}
+        self._changed_live: dict[str, None] = {}
         self._changed_since = 0.0
         self._act_at: float | None = None
         self._reload_since: float | None = None
@@ -148,7 +149,7 @@ class Supervisor:
             self._kill_server()
 
         if self._act_at is not None and now >= self._act_at:
-            self._reload()
+            self._act()
 
     def _seconds_left(self) -> float | None:
         moments = [at for at in (self._kill_at, self._act_at) if at is not None]
@@ -209,6 +210,7 @@ class Supervisor:
             return  # it is being stopped already, for the sake of a later edit
 
         self._server = "serving"
+        self._watch_live(message["live_directories"])
         problem = message["error"]
         routes = message["websocket_routes"]
 
@@ -405,6 +407,18 @@ class Supervisor:
 
         self._note(read)
 
+    def _watch_live(self, directories: list[str]) -> None:
+        """Watch the directories of the app's templates and static files.
+
+        :param directories: none if there is no app, so that nothing is done for pages
+            that it couldn't show.
+        """
+        if self._watcher is None or self._rules.live == {*directories}:
+            return
+
+        self._rules.live = {*directories}
+        self._watcher.watch(self._rules.watches())
+
     def _examine(self, event: Event) -> None:
         """See whether what an event speaks of is a change."""
         assert self._watcher is not None
@@ -420,38 +434,54 @@ class Supervisor:
                     self._watcher.watch(self._rules.watches())
 
                 # Files may have come into it before it was watched.
-                self._note(self._rules.files(path))
+                self._note([*self._rules.files(path), *self._rules.live_files(path)])
 
     def _note(self, paths: t.Iterable[str]) -> None:
-        """Act soon on those files that count and have another content."""
+        """Act soon on those files that count and have another content, and on those
+        that are live.
+        """
+        paths = list(paths)
+        # Whether the content is another one is asked once for a burst: they may be
+        # large, and are written in many pieces then.
+        live = [path for path in paths if self._rules.is_live(path)]
         changed = [
             path
             for path in paths
             if self._rules.counts(path) and self._contents.differs(path)
         ]
 
-        if not changed or self._stopping_since is not None:
+        if not (changed or live) or self._stopping_since is not None:
             return
 
         now = time.monotonic()
 
-        if not self._changed:
+        if self._act_at is None:
             self._changed_since = now
 
         self._changed.update(dict.fromkeys(changed))
+        self._changed_live.update(dict.fromkeys(live))
         quiet = _QUIET
 
-        if any(map(_is_unfinished, self._changed)):
+        if any(map(_is_unfinished, (*self._changed, *self._changed_live))):
             quiet = _QUIET_UNFINISHED
 
         self._act_at = min(now + quiet, self._changed_since + _LONGEST_BURST)
 
+    def _act(self) -> None:
+        """Do what the files that have changed ask for."""
+        self._act_at = None
+        live = [path for path in self._changed_live if self._contents.differs(path)]
+        self._changed_live.clear()
+
+        if self._changed:
+            self._reload()
+        elif live and self._warm is not None:
+            notice(f"Detected change in {_describe_files(live)}, reloading pages")
+            self._warm.send(do="live")
+
     def _reload(self) -> None:
         """Load the app again for the sake of the files that have changed."""
-        self._act_at = None
-        names = [os.path.relpath(path) for path in self._changed]
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        notice(f"Detected change in {names[0]!r}{others}, reloading")
+        notice(f"Detected change in {_describe_files(self._changed)}, reloading")
 
         if self._warm_files is None or not self._warm_files.isdisjoint(self._changed):
             self._renew_warm = True
@@ -534,6 +564,11 @@ class Warm:
                 inbox.put((self, message))
 
         inbox.put((self, Gone()))
+
+
+def _describe_files(paths: t.Collection[str]) -> str:
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{os.path.relpath(next(iter(paths)))!r}{others}"
 
 
 def _describe_end(status: int | None) -> str:

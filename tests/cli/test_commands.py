@@ -99,6 +99,7 @@ def test_every_module_imports_only_those_above_it() -> None:
         "sources",
         "timing",
         "observer",
+        "live",
         "server",
         "listening",
         "warm",
@@ -205,6 +206,29 @@ def test_grace_has_a_variable(wsrun: t.Any) -> None:
     assert settings.grace == 2.5
 
 
+def test_live_is_off_unless_asked_for(wsrun: t.Any) -> None:
+    """By the option or its variable, and by no variable of 'flask run'."""
+    asked = {"FLASK_WSRUN_LIVE": "1"}
+    assert wsrun("--debug", "wsrun", "--live").settings.live
+    assert wsrun("--debug", "wsrun", env=asked).settings.live
+    assert not wsrun("--debug", "wsrun").settings.live
+    assert not wsrun("--debug", "wsrun", env={"FLASK_RUN_LIVE": "1"}).settings.live
+    assert not wsrun("--debug", "wsrun", "--no-live", env=asked).settings.live
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--reload"], ["--debugger"], ["--debug", "--no-reload"]],
+)
+def test_variable_for_live_counts_in_debug_mode_only(
+    wsrun: t.Any, arguments: list[str]
+) -> None:
+    """It may stand in a '.flaskenv' that is used without debug mode, too."""
+    result, settings = wsrun("wsrun", *arguments, env={"FLASK_WSRUN_LIVE": "1"})
+    assert result.exit_code == 0
+    assert not settings.live
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -216,6 +240,9 @@ def test_grace_has_a_variable(wsrun: t.Any) -> None:
         (["--key", __file__], "--cert"),
         (["--cert", "adhoc", "--key", __file__], "--cert"),
         (["--open", "--host", "unix://app.sock"], "--open"),
+        (["--live"], "--debug"),
+        (["--live", "--reload"], "--debug"),
+        (["--live", "--debug", "--no-reload"], "--reload"),
         (["--nonsense"], "--nonsense"),
     ],
 )
@@ -240,6 +267,7 @@ def test_settings_survive_the_way() -> None:
         certificate=None,
         reload=True,
         debugger=False,
+        live=True,
         extra_files=(),
         exclude_patterns=(),
         grace=0.5,
