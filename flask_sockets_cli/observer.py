@@ -1,5 +1,6 @@
 """The watchdog observer: passes on every event that may matter, from the directories it
-is told to watch, and falls back to polling where the system has run out of watches.
+is told to watch, tells when some were lost, and falls back to polling where the system
+has run out of watches.
 """
 
 from __future__ import annotations
@@ -7,15 +8,32 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import typing as t
 
+from watchdog import events
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingObserver
 
+from .losses import MISSES_DIRECTORIES, listen
 from .watching import touched
+
+#: What watchdog is asked for. Else it would also tell of files that are only read, and
+#: to read them all after a loss would be the next one.
+_EVENTS: list[type[FileSystemEvent]] = [
+    events.DirCreatedEvent,
+    events.DirDeletedEvent,
+    events.DirMovedEvent,
+    events.FileClosedEvent,
+    events.FileCreatedEvent,
+    events.FileDeletedEvent,
+    events.FileModifiedEvent,
+    events.FileMovedEvent,
+]
+
+#: How often a directory is tried in which others vanish.
+_ATTEMPTS = 10
 
 _LIMIT_ADVICE = (
     "The system's limit of watched files is reached ({error}), so changes are looked"
@@ -25,26 +43,42 @@ _LINUX_ADVICE = (
     " To raise the limit:"
     " sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512"
 )
+_OVERFLOW_ADVICE = (
+    "More changed at once than the system's queue of file events can hold, so all files"
+    " are compared with those that are served, and no change is lost. To enlarge the"
+    " queue: sudo sysctl fs.inotify.max_queued_events=131072"
+)
+_FAILURE_ADVICE = (
+    "The library 'watchdog' has failed ({error!r}), so all files are watched anew and"
+    " compared with those that are served, and no change is lost."
+)
 
 
 class Watcher:
     """Watches directories.
 
     :param found: called with the events, in a thread of watchdog's.
+    :param lost: called, in a thread of watchdog's as well, when events were lost. It is
+        not called again before :meth:`watch_anew` has been.
     :param warn: called with a sentence when the watching has become worse.
     """
 
     def __init__(
         self,
         found: t.Callable[[FileSystemEvent], object],
+        lost: t.Callable[[], object],
         warn: t.Callable[[str], object],
     ) -> None:
         self._handler = _Handler(found)
+        self._tell_lost = lost
         self._warn = warn
+        self._warned: set[str] = set()
         self._watched: dict[str, bool] = {}
         self._watches: dict[str, ObservedWatch] = {}
         self._polls = False
-        self._observer = self._start()
+        self._whole = True
+        listen(self._lost)
+        self._start()
 
     @property
     def name(self) -> str:
@@ -68,15 +102,36 @@ class Watcher:
             if self._polls:
                 raise
 
+            self._observer.stop()
             self._poll(error)
             new = {**self._watched, **new}
             self._schedule(new)
+            # Something may have come after the one observer and before the other.
+            self._pass_on_loss()
 
         self._watched.update(new)
+
+    def watch_anew(self, directories: t.Mapping[str, bool]) -> None:
+        """Watch these directories and no others, after events were lost: directories
+        may have come of which nobody has heard.
+        """
+        self._observer.stop()
+        self._watched.clear()
+        self._watches.clear()
+        self._whole = True
+        self._start()
+        self.watch(directories)
 
     def watches_below(self, directory: str) -> bool:
         """Whether directories that are new in a watched one are watched with it."""
         return self._watched.get(directory, True)
+
+    def check(self) -> None:
+        """Make sure that directories which are new in watched ones are watched, too."""
+        if MISSES_DIRECTORIES and not self._polls:
+            self._pass_on_loss()
+        else:
+            self.watch({})
 
     def forget(self, directory: str) -> None:
         """A directory is gone; if it comes back it is to be watched anew."""
@@ -94,46 +149,75 @@ class Watcher:
     def stop(self) -> None:
         self._observer.stop()
 
-    def _start(self) -> BaseObserver:
+    def _start(self) -> None:
         try:
-            observer: BaseObserver = Observer()
+            self._observer: BaseObserver = (
+                PollingObserver() if self._polls else Observer()
+            )
         except OSError as error:
-            return self._poll(error)
+            self._poll(error)
+        else:
+            self._observer.start()
 
-        observer.start()
-        return observer
-
-    def _poll(self, error: OSError) -> BaseObserver:
+    def _poll(self, error: OSError) -> None:
         advice = _LINUX_ADVICE if sys.platform == "linux" else ""
         self._warn(_LIMIT_ADVICE.format(error=error.strerror or error) + advice)
-
-        if hasattr(self, "_observer"):
-            self._observer.stop()
-
         self._polls = True
-        self._observer = PollingObserver()
-        self._observer.start()
-        return self._observer
+        self._start()
 
     def _schedule(self, directories: t.Mapping[str, bool]) -> None:
         for directory, recursive in directories.items():
-            # A directory that has vanished meanwhile has nothing to tell.
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._watches[directory] = self._observer.schedule(
-                    self._handler, directory, recursive=recursive
-                )
+            # One that has vanished meanwhile has nothing to tell. watchdog 6 also fails
+            # for the sake of a directory below that vanishes as it gets there.
+            for attempt in range(_ATTEMPTS):
+                try:
+                    self._watches[directory] = self._observer.schedule(
+                        self._handler,
+                        directory,
+                        recursive=recursive,
+                        event_filter=_EVENTS,
+                    )
+                    break
+                except (FileNotFoundError, NotADirectoryError):
+                    if not os.path.isdir(directory):
+                        break
+                    elif attempt == _ATTEMPTS - 1:
+                        raise
 
-        if directories and not self._polls:
+        if sys.platform == "linux" and not self._polls:
             self._probe()
 
     def _probe(self) -> None:
         """Raise if there are no watches left.
 
-        watchdog 7 passes over a directory inside of a tree that it cannot watch. The
-        directory it is asked for itself always tells.
+        watchdog passes over directories inside of a tree that it cannot watch: 7 over
+        all of them, 6 over new ones. The one it is asked for itself always tells. Here
+        that is one in which nothing is edited, so it has no watch already.
         """
-        with tempfile.TemporaryDirectory(prefix="flask-wsrun-") as directory:
-            self._observer.unschedule(self._observer.schedule(self._handler, directory))
+        with contextlib.suppress(FileNotFoundError):
+            self._observer.unschedule(self._observer.schedule(self._handler, "/proc"))
+
+    def _lost(self, error: BaseException | None) -> None:
+        """Hear of a loss.
+
+        :param error: what has ended a thread of watchdog's, ``None`` for a full queue.
+        """
+        if error is None:
+            self._warn_once(_OVERFLOW_ADVICE)
+        else:
+            self._warn_once(_FAILURE_ADVICE.format(error=error))
+
+        self._pass_on_loss()
+
+    def _pass_on_loss(self) -> None:
+        if self._whole:
+            self._whole = False
+            self._tell_lost()
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            self._warn(sentence)
 
 
 class _Handler(FileSystemEventHandler):

@@ -56,6 +56,10 @@ class Gone(t.NamedTuple):
     """In the inbox: a process below has ended."""
 
 
+class Lost(t.NamedTuple):
+    """In the inbox: some changes of files have gone unnoticed."""
+
+
 class Supervisor:
     """Keeps the app served until it is told to stop.
 
@@ -101,6 +105,7 @@ class Supervisor:
             (*settings.extra_files, *dotenv_files()), settings.exclude_patterns
         )
         self._contents = Contents()
+        self._new_directories: list[str] = []
         self._changed: dict[str, None] = {}
         self._changed_live: dict[str, None] = {}
         self._changed_since = 0.0
@@ -136,12 +141,17 @@ class Supervisor:
 
         if isinstance(item, Stop):
             self._stop()
+        elif source is self._watcher and isinstance(item, Lost):
+            self._examine_everything()
         elif source is self._watcher and item is not None:
             self._examine(t.cast(Event, item))
         elif source is self._warm and isinstance(item, Gone):
             self._warm_ended()
         elif source is self._warm and isinstance(item, dict):
             self._listen_to(item)
+
+        if self._new_directories and self._inbox.empty():
+            self._enter_new_directories()
 
         now = time.monotonic()
 
@@ -371,6 +381,7 @@ class Supervisor:
 
         self._watcher = Watcher(
             lambda event: self._inbox.put((self._watcher, event)),
+            lambda: self._inbox.put((self._watcher, Lost())),
             lambda warning: say(warning, "bold", "yellow"),
         )
         self._rules.add_root(import_root(self._settings.app))
@@ -430,11 +441,34 @@ class Supervisor:
                 self._watcher.forget(path)
                 self._note(self._contents.below(path))
             elif not self._rules.passes_over(path):
-                if not self._watcher.watches_below(os.path.dirname(path)):
-                    self._watcher.watch(self._rules.watches())
+                self._new_directories.append(path)
 
-                # Files may have come into it before it was watched.
-                self._note([*self._rules.files(path), *self._rules.live_files(path)])
+    def _enter_new_directories(self) -> None:
+        """Watch the directories that have come, all of a burst at once."""
+        assert self._watcher is not None
+        directories, self._new_directories = self._new_directories, []
+        parents = map(os.path.dirname, directories)
+
+        if not all(map(self._watcher.watches_below, parents)):
+            self._watcher.watch(self._rules.watches())
+
+        self._watcher.check()
+
+        for directory in directories:
+            # Files may have come into it before it was watched.
+            self._note(self._rules.files(directory))
+            self._note(self._rules.live_files(directory))
+
+    def _examine_everything(self) -> None:
+        """Find what no event has told of."""
+        assert self._watcher is not None
+        self._watcher.watch_anew(self._rules.watches())
+        paths = dict.fromkeys(self._rules.all_files())
+
+        for root in (*self._rules.roots, *self._rules.live):
+            paths.update(dict.fromkeys(self._contents.below(root)))
+
+        self._note(paths)
 
     def _note(self, paths: t.Iterable[str]) -> None:
         """Act soon on those files that count and have another content, and on those

@@ -1,8 +1,12 @@
-"""The observer: watchdog's events arrive, whatever the system can watch."""
+"""The observer: watchdog's events arrive, whatever the system can watch, and losses of
+events are told.
+"""
 
 from __future__ import annotations
 
 import errno
+import struct
+import sys
 import threading
 import typing as t
 from collections.abc import Iterator
@@ -11,7 +15,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers.polling import PollingObserver
 
-from flask_sockets_cli import observer
+from flask_sockets_cli import losses, observer
 from flask_sockets_cli.observer import Watcher
 
 from ..process import PATIENCE
@@ -34,6 +38,21 @@ class Found:
             assert self._grown.wait_for(lambda: str(path) in self.paths, PATIENCE)
 
 
+class Losses:
+    """Counts how often events were lost."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.count += 1
+        self._told.release()
+
+    def wait_for_one(self) -> None:
+        assert self._told.acquire(timeout=PATIENCE)
+
+
 @pytest.fixture
 def found() -> Found:
     return Found()
@@ -45,8 +64,20 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture
-def watcher(found: Found, warnings: list[str]) -> Iterator[Watcher]:
-    watcher = Watcher(found, warnings.append)
+def lost() -> Losses:
+    return Losses()
+
+
+@pytest.fixture
+def watcher(
+    found: Found,
+    lost: Losses,
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Watcher]:
+    # Which a watcher replaces.
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    watcher = Watcher(found, lost, warnings.append)
     yield watcher
     watcher.stop()
 
@@ -97,6 +128,7 @@ def test_missing_directory_is_passed_over(
 def test_limit_of_the_system_is_told_once_and_polled_around(
     tmp_path: Path,
     found: Found,
+    lost: Losses,
     warnings: list[str],
     monkeypatch: pytest.MonkeyPatch,
     when: str,
@@ -114,7 +146,8 @@ def test_limit_of_the_system_is_told_once_and_polled_around(
     if when == "start":
         monkeypatch.setattr(observer, "Observer", fail)
 
-    watcher = Watcher(found, warnings.append)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    watcher = Watcher(found, lost, warnings.append)
 
     try:
         if when == "later":
@@ -128,9 +161,74 @@ def test_limit_of_the_system_is_told_once_and_polled_around(
         assert len(warnings) == 1
         assert "inotify watch limit reached" in warnings[0]
         assert "sysctl" in warnings[0]
+        # Between the one observer and the other something may have been overlooked.
+        assert lost.count == (when == "later")
 
         for directory in directories:
             (directory / "c.py").touch()
             found.wait_for(directory / "c.py")
     finally:
         watcher.stop()
+
+
+def test_thread_that_dies_is_a_loss_and_is_replaced(
+    tmp_path: Path,
+    watcher: Watcher,
+    found: Found,
+    lost: Losses,
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A mistake in watchdog is told in a sentence, and the watching goes on."""
+    watcher.watch({str(tmp_path): True})
+
+    def fail(*args: t.Any) -> t.NoReturn:
+        raise KeyError("a mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher._observer, "dispatch_events", fail)
+        (tmp_path / "a.py").touch()
+        lost.wait_for_one()
+
+    assert len(warnings) == 1
+    assert "KeyError('a mistake')" in warnings[0]
+    watcher.watch_anew({str(tmp_path): True})
+    (tmp_path / "b.py").touch()
+    found.wait_for(tmp_path / "b.py")
+    assert lost.count == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a queue of Linux'")
+def test_full_queue_is_a_loss_that_is_told_until_it_is_mended(
+    tmp_path: Path, watcher: Watcher, lost: Losses, warnings: list[str]
+) -> None:
+    """Ten losses before the watching is mended are one; the next one is another."""
+    overflow = struct.pack("iIII", -1, 0x4000, 0, 0)
+
+    for number in (1, 2):
+        list(losses._reader._parse_event_buffer(overflow * 10))
+        assert lost.count == number
+        watcher.watch_anew({str(tmp_path): True})
+
+    assert len(warnings) == 1
+    assert "fs.inotify.max_queued_events" in warnings[0]
+
+
+def test_directory_that_cannot_be_watched_for_another_is_tried_again(
+    tmp_path: Path, watcher: Watcher, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """watchdog 6 fails if a directory below vanishes at the wrong moment."""
+    schedule = watcher._observer.schedule
+    failures = [FileNotFoundError(), NotADirectoryError()]
+
+    def fail_twice(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        if failures:
+            raise failures.pop()
+
+        return schedule(*args, **kwargs)
+
+    monkeypatch.setattr(watcher._observer, "schedule", fail_twice)
+    watcher.watch({str(tmp_path): True})
+    assert watcher.name == "watchdog"
+    (tmp_path / "a.py").touch()
+    found.wait_for(tmp_path / "a.py")
