@@ -22,17 +22,11 @@ from .channel import Channel, Message
 from .environment import files as dotenv_files
 from .logs import notice, say, show_banner, show_routes, urls
 from .settings import Settings
-from .watching import Contents, Event, Rules, import_root, module_root, touched
 
 if t.TYPE_CHECKING:
-    from .observer import Watcher
+    from .changes import Burst, Changes, Lost
+    from .watching import Event
 
-#: Seconds without another change after which a burst of them is taken to be over.
-_QUIET = 0.01
-#: The same where a file is empty or gone, as it is for a moment when it is being saved.
-_QUIET_UNFINISHED = 0.1
-#: Seconds after which a burst is not waited for any longer.
-_LONGEST_BURST = 0.25
 #: Seconds that a server gets on top of the grace period before it is killed.
 _MARGIN = 0.25
 #: Seconds of loading the app from which on slow imports are worth a word.
@@ -48,16 +42,16 @@ _SIGNALS = [
 ]
 
 
+#: In the inbox: where events of files come from.
+_FILES = object()
+
+
 class Stop(t.NamedTuple):
     """In the inbox: the person wants it to end."""
 
 
 class Gone(t.NamedTuple):
     """In the inbox: a process below has ended."""
-
-
-class Lost(t.NamedTuple):
-    """In the inbox: some changes of files have gone unnoticed."""
 
 
 class Supervisor:
@@ -100,16 +94,7 @@ class Supervisor:
         self._routes: list[list[str]] | None = None
         self._advised: set[str] = set()
 
-        self._watcher: Watcher | None = None
-        self._rules = Rules(
-            (*settings.extra_files, *dotenv_files()), settings.exclude_patterns
-        )
-        self._contents = Contents()
-        self._new_directories: list[str] = []
-        self._changed: dict[str, None] = {}
-        self._changed_live: dict[str, None] = {}
-        self._changed_since = 0.0
-        self._act_at: float | None = None
+        self._changes: Changes | None = None
         self._reload_since: float | None = None
 
     def run(self) -> int:
@@ -141,28 +126,31 @@ class Supervisor:
 
         if isinstance(item, Stop):
             self._stop()
-        elif source is self._watcher and isinstance(item, Lost):
-            self._examine_everything()
-        elif source is self._watcher and item is not None:
-            self._examine(t.cast(Event, item))
+        elif source is _FILES and self._changes is not None:
+            self._changes.take(t.cast("Event | Lost", item))
         elif source is self._warm and isinstance(item, Gone):
             self._warm_ended()
         elif source is self._warm and isinstance(item, dict):
             self._listen_to(item)
 
-        if self._new_directories and self._inbox.empty():
-            self._enter_new_directories()
+        if self._changes is not None and self._inbox.empty():
+            self._changes.settle()
 
         now = time.monotonic()
 
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_server()
 
-        if self._act_at is not None and now >= self._act_at:
-            self._act()
+        due = self._changes_due()
+
+        if self._changes is not None and due is not None and now >= due:
+            self._act(self._changes.fetch())
+
+    def _changes_due(self) -> float | None:
+        return None if self._changes is None else self._changes.due
 
     def _seconds_left(self) -> float | None:
-        moments = [at for at in (self._kill_at, self._act_at) if at is not None]
+        moments = [at for at in (self._kill_at, self._changes_due()) if at is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _listen_to(self, message: Message) -> None:
@@ -220,9 +208,11 @@ class Supervisor:
             return  # it is being stopped already, for the sake of a later edit
 
         self._server = "serving"
-        self._watch_live(message["live_directories"])
         problem = message["error"]
         routes = message["websocket_routes"]
+
+        if self._changes is not None:
+            self._changes.watch_live(message["live_directories"])
 
         if self._first:
             self._first = False
@@ -238,8 +228,8 @@ class Supervisor:
             if self._settings.open:
                 _open_browser(self._settings)
 
-            if self._watcher is not None:
-                notice(f"Reloading with {self._watcher.name}")
+            if self._changes is not None:
+                notice(f"Reloading with {self._changes.watcher}")
 
             if message["debugger"]:
                 notice("Debugger is active!")
@@ -344,12 +334,11 @@ class Supervisor:
             return
 
         self._stopping_since = now
-        self._act_at = None
+        self._stop_watching()
         self._stop_server(1001, "server stopping")
 
     def _end(self) -> None:
-        if self._watcher is not None:
-            self._watcher.stop()
+        self._stop_watching()
 
         if self._warm is not None:
             self._warm.end()
@@ -377,151 +366,42 @@ class Supervisor:
     # The files
 
     def _start_watching(self) -> None:
-        from .observer import Watcher
+        # Not before the warm process is on its way, which takes longer.
+        from .changes import Changes
 
-        self._watcher = Watcher(
-            lambda event: self._inbox.put((self._watcher, event)),
-            lambda: self._inbox.put((self._watcher, Lost())),
+        self._changes = Changes(
+            self._settings.app,
+            (*self._settings.extra_files, *dotenv_files()),
+            self._settings.exclude_patterns,
+            lambda event: self._inbox.put((_FILES, event)),
             lambda warning: say(warning, "bold", "yellow"),
         )
-        self._rules.add_root(import_root(self._settings.app))
-        self._rules.add_extra_roots()
-        self._watcher.watch(self._rules.watches())
-        # The watching has begun, and no server has read anything: whatever is edited
-        # from here on has an event, and another content than this.
-        self._contents.take(self._rules.all_files())
 
     def _learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
-        """Take in what the server has read: watch its directories, and see whether any
-        of the files have changed since.
-        """
-        if self._watcher is None:
-            return
+        if self._changes is not None:
+            self._changes.learn(read, imported)
 
-        paths = {*read, *imported}
-        new = [path for path in paths if path not in self._rules.imported]
-        self._rules.imported.update(new)
-        roots_before = len(self._rules.roots)
+    def _stop_watching(self) -> None:
+        if self._changes is not None:
+            self._changes.stop()
+            self._changes = None
 
-        for path in new:
-            if not self._rules.covers(path):
-                self._rules.add_root(*module_root(path))
-
-        if len(self._rules.roots) > roots_before:
-            self._watcher.watch(self._rules.watches())
-            self._contents.take(self._rules.all_files())
-
-        self._contents.take(filter(self._rules.counts, new))
-
-        for path, digest in read.items():
-            self._contents.tell(path, digest)
-
-        self._note(read)
-
-    def _watch_live(self, directories: list[str]) -> None:
-        """Watch the directories of the app's templates and static files.
-
-        :param directories: none if there is no app, so that nothing is done for pages
-            that it couldn't show.
-        """
-        if self._watcher is None or self._rules.live == {*directories}:
-            return
-
-        self._rules.live = {*directories}
-        self._watcher.watch(self._rules.watches())
-
-    def _examine(self, event: Event) -> None:
-        """See whether what an event speaks of is a change."""
-        assert self._watcher is not None
-
-        for path, is_directory in touched(event):
-            if not is_directory:
-                self._note([path])
-            elif not os.path.isdir(path):
-                self._watcher.forget(path)
-                self._note(self._contents.below(path))
-            elif not self._rules.passes_over(path):
-                self._new_directories.append(path)
-
-    def _enter_new_directories(self) -> None:
-        """Watch the directories that have come, all of a burst at once."""
-        assert self._watcher is not None
-        directories, self._new_directories = self._new_directories, []
-        parents = map(os.path.dirname, directories)
-
-        if not all(map(self._watcher.watches_below, parents)):
-            self._watcher.watch(self._rules.watches())
-
-        self._watcher.check()
-
-        for directory in directories:
-            # Files may have come into it before it was watched.
-            self._note(self._rules.files(directory))
-            self._note(self._rules.live_files(directory))
-
-    def _examine_everything(self) -> None:
-        """Find what no event has told of."""
-        assert self._watcher is not None
-        self._watcher.watch_anew(self._rules.watches())
-        paths = dict.fromkeys(self._rules.all_files())
-
-        for root in (*self._rules.roots, *self._rules.live):
-            paths.update(dict.fromkeys(self._contents.below(root)))
-
-        self._note(paths)
-
-    def _note(self, paths: t.Iterable[str]) -> None:
-        """Act soon on those files that count and have another content, and on those
-        that are live.
-        """
-        paths = list(paths)
-        # Whether the content is another one is asked once for a burst: they may be
-        # large, and are written in many pieces then.
-        live = [path for path in paths if self._rules.is_live(path)]
-        changed = [
-            path
-            for path in paths
-            if self._rules.counts(path) and self._contents.differs(path)
-        ]
-
-        if not (changed or live) or self._stopping_since is not None:
-            return
-
-        now = time.monotonic()
-
-        if self._act_at is None:
-            self._changed_since = now
-
-        self._changed.update(dict.fromkeys(changed))
-        self._changed_live.update(dict.fromkeys(live))
-        quiet = _QUIET
-
-        if any(map(_is_unfinished, (*self._changed, *self._changed_live))):
-            quiet = _QUIET_UNFINISHED
-
-        self._act_at = min(now + quiet, self._changed_since + _LONGEST_BURST)
-
-    def _act(self) -> None:
-        """Do what the files that have changed ask for."""
-        self._act_at = None
-        live = [path for path in self._changed_live if self._contents.differs(path)]
-        self._changed_live.clear()
-
-        if self._changed:
-            self._reload()
-        elif live and self._warm is not None:
-            notice(f"Detected change in {_describe_files(live)}, reloading pages")
+    def _act(self, burst: Burst) -> None:
+        """Do what files that have changed ask for."""
+        if burst.code:
+            self._reload(burst)
+        elif burst.live and self._warm is not None:
+            notice(f"Detected change in {_describe_files(burst.live)}, reloading pages")
             self._warm.send(do="live")
 
-    def _reload(self) -> None:
-        """Load the app again for the sake of the files that have changed."""
-        notice(f"Detected change in {_describe_files(self._changed)}, reloading")
+    def _reload(self, burst: Burst) -> None:
+        """Load the app again."""
+        notice(f"Detected change in {_describe_files(burst.code)}, reloading")
 
-        if self._warm_files is None or not self._warm_files.isdisjoint(self._changed):
+        if self._warm_files is None or not self._warm_files.isdisjoint(burst.code):
             self._renew_warm = True
 
-        self._changed.clear()
-        self._reload_since = self._changed_since
+        self._reload_since = burst.since
         self._load_wanted = True
         self._stop_server(1012, "reloading")
 
@@ -627,13 +507,6 @@ def _open_browser(settings: Settings) -> None:
             notice(f"No browser could be opened for {url}")
 
     threading.Thread(target=run, daemon=True).start()
-
-
-def _is_unfinished(path: str) -> bool:
-    try:
-        return os.path.getsize(path) == 0
-    except OSError:
-        return True
 
 
 @contextlib.contextmanager

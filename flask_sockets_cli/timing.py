@@ -13,8 +13,8 @@ import typing as t
 
 from .watching import is_library
 
-#: Seconds that an import takes at least to be worth a word.
-_WORTH_NAMING = 0.02
+#: The share of all the time that an import takes at least to be worth a word.
+_WORTH_NAMING = 0.1
 #: How many are named at most.
 _MOST = 3
 
@@ -35,7 +35,7 @@ class ImportTimes:
     def slowest(self) -> list[tuple[str, float]]:
         """The modules that cost most, with the seconds each took, the worst first."""
         found = sorted(self._seconds.items(), key=lambda item: item[1], reverse=True)
-        return [item for item in found[:_MOST] if item[1] >= _WORTH_NAMING]
+        return [item for item in found[:_MOST] if item[1] >= self.total * _WORTH_NAMING]
 
     def __enter__(self) -> ImportTimes:
         def create_module(

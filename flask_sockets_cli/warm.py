@@ -99,7 +99,11 @@ def warm_up() -> t.Callable[..., int]:
 
     import flask_sockets  # noqa: F401
 
+    from .environment import files
     from .server import run
+
+    # That imports what reads them.
+    files()
 
     # What the debugger looks up about the machine for its PIN takes a while.
     uuid.getnode()

@@ -59,9 +59,9 @@ def test_a_library_counts_with_all_it_imports(tmp_path: Path, libraries: Path) -
     """Only what the app imports is named, the slowest first; its own modules are not,
     nor what costs nothing.
     """
-    write_slow(libraries, "inner_library", 0.1)
+    write_slow(libraries, "inner_library", 0.3)
     write_slow(libraries, "outer_library", 0.1, "import inner_library\n")
-    write_slow(libraries, "other_library", 0.05)
+    write_slow(libraries, "other_library", 0.2)
     write_slow(libraries, "quick_library", 0)
     write_slow(libraries.parent, "own_module", 0.1)
     sys.path.insert(0, str(tmp_path))
