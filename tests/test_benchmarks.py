@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import sys
 from pathlib import Path
+
+import pytest
 
 from .process import Process
 
@@ -24,3 +28,36 @@ def test_the_footprint_is_measured():
     with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
         process.wait_for(r"^\| ours \(.*\) \| [\d.]+ \| [\d,]+ \|$")
         assert process.wait() == 0
+
+
+def test_the_reload_benchmark_measures_our_server():
+    """In its quick mode, without the peers: for them it would make environments."""
+    arguments = ["benchmarks/reload.py", "--quick", "--only", "ours"]
+    with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
+        process.wait_for(r"^\| ours \(.*\) \| -( \| [^|]+){6} \| \d+ \| \d+ \| \d+ \|$")
+        process.wait_for(r"^\| ours \| [\d,]+ \| [\d.]+ \| \d+ \| \d+ \|$")
+        process.wait_for(r"^\| edits lost \| <= 0 \| \d+ \| (met|missed) \|$")
+        assert process.wait() == 0
+
+
+def test_lost_edits_are_no_fast_ones(monkeypatch: pytest.MonkeyPatch):
+    """In the table of reloads they are counted, and slower than all others."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    reload = importlib.import_module("reload")
+    results = {
+        "ours": reload.Figures("1.0", [0.05] * 18 + [0.07, 0.09], [math.inf]),
+        "flask_run": reload.Figures("2", [0.5] * 18 + [math.inf] * 2, []),
+    }
+    results["ours"].answers.update({"000001": 5, "cut": 3})
+    assert reload.edits_table(results).splitlines()[2:] == [
+        "| ours (1.0) | 0.10 | 50 | 70 | 0 of 20 | lost | lost | 1 of 1 | 0 | 3 | 0 |",
+        "| flask_run (2) | 1.00 | 500 | lost | 2 of 20 | - | - | 0 of 0 | 0 | 0 | 0 |",
+    ]
+    assert reload.targets_table(results, reload.QUICK).splitlines()[2:] == [
+        "| edit, x flask run | <= 0.20 | 0.10 | met |",
+        "| pair of edits, x edit | <= 1.10 | lost | missed |",
+        "| edits lost | <= 0 | 1 | missed |",
+        "| requests in trouble | <= 0 | 3 | missed |",
+        "| idle: part of a processor | <= 0.10% | - | - |",
+        "| MiB | <= 100 | - | - |",
+    ]
