@@ -104,7 +104,7 @@ class DevServer:
         """Seconds from the command to the first response."""
         seconds = self._wait(self._started, START_PATIENCE)
         if seconds == math.inf:
-            raise RuntimeError(f"It doesn't answer.\n{self._log.read_text()}")
+            raise RuntimeError(f"It doesn't answer.\n{self._last_words()}")
         self.answers.clear()  # It refused until then, of course.
         return seconds
 
@@ -139,7 +139,7 @@ class DevServer:
         time.sleep(1.1)
         self.write()
         if self._wait(time.monotonic(), START_PATIENCE) == math.inf:
-            raise RuntimeError(f"It reloads no more.\n{self._log.read_text()}")
+            raise RuntimeError(f"It reloads no more.\n{self._last_words()}")
 
     def _wait(self, start: float, patience: float) -> float:
         """Ask until the last version answers. Return the seconds since the start,
@@ -151,9 +151,12 @@ class DevServer:
                 return time.monotonic() - start
             self.answers[answer] += 1
             if self._process.poll() is not None:
-                raise RuntimeError(f"It has ended.\n{self._log.read_text()}")
+                raise RuntimeError(f"It has ended.\n{self._last_words()}")
             time.sleep(PAUSE)
         return math.inf
+
+    def _last_words(self) -> str:
+        return self._log.read_text()[-2000:]
 
     def _members(self) -> list[Path]:
         """The processes that have not ended, as directories."""
