@@ -477,6 +477,7 @@ class Warm:
             for message in messages:
                 inbox.put((self, message))
 
+        self._channel.close()
         inbox.put((self, Gone()))
 
 
