@@ -50,13 +50,13 @@ def run(
     commands: Channel,
     reports: Channel,
 ) -> int:
-    """Load the app and serve it until told to stop.
+    """Load the app, tell so, and serve it from when told to until told to stop.
 
     :param order: ``settings`` are those of :class:`Settings`, ``first`` says whether
         nothing has been served yet, ``crash`` why the last server is gone, if a page
         that says so is to be served in place of the app.
     :param listener: the listening socket, which others hold as well.
-    :param commands: where the order to stop comes from.
+    :param commands: where the orders to serve and to stop come from.
     :param reports: where to tell what was loaded.
     :return: the exit status.
     """
@@ -100,7 +100,6 @@ def run(
         application = live = Live(application, app)
 
     server = Server(listener, application, settings)
-    server.start()
     loaded = True
     reports.send(
         event="loaded",
@@ -118,7 +117,11 @@ def run(
     # None comes when the process above is gone: then nobody is left to serve for.
     while (messages := commands.receive()) is not None:
         for message in messages:
-            if message["do"] == "stop":
+            if message["do"] == "serve":
+                # Not before it is known above that this server has loaded: until then
+                # it may be killed, for the sake of a later edit.
+                server.start()
+            elif message["do"] == "stop":
                 server.drain(message["code"], message["reason"], settings.grace)
                 return 0
 

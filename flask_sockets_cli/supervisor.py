@@ -207,6 +207,8 @@ class Supervisor:
         if self._server != "loading":
             return  # it is being stopped already, for the sake of a later edit
 
+        assert self._warm is not None
+        self._warm.send(do="serve")
         self._server = "serving"
         problem = message["error"]
         routes = message["websocket_routes"]
