@@ -15,6 +15,9 @@ import click
 
 from .settings import UNIX
 
+#: Seconds after which a connection is accepted even if nothing has come from it.
+_LONGEST_DEFERRAL = 10
+
 
 def port_of(listener: socket.socket) -> int:
     """The port a socket listens on, 0 for one that has a path."""
@@ -62,6 +65,14 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            # A connection is accepted when its first request has come. Until then it
+            # belongs to no server, and a reload does not concern it.
+            with contextlib.suppress(OSError):
+                listener.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _LONGEST_DEFERRAL
+                )
 
         listener.bind(address)
         listener.listen(socket.SOMAXCONN)

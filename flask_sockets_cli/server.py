@@ -40,8 +40,9 @@ if t.TYPE_CHECKING:
     from .live import Live
 
 #: Seconds in which a fresh connection's first request is waited for when the server
-#: stops, since its client has been told that it is connected.
-_FIRST_REQUEST = 0.05
+#: stops, since its client has been told that it is connected. Few are left to wait for
+#: where connections are accepted with their first request: those that speak TLS.
+_FIRST_REQUEST = 0.25
 
 
 def run(

@@ -32,9 +32,13 @@ SETTINGS = Settings(
     certificate=None,
     reload=True,
     debugger=False,
+    live=False,
     extra_files=(),
     exclude_patterns=(),
     grace=1.0,
+    preload=(),
+    routes=False,
+    open=False,
     dotenv=None,
 )
 
@@ -53,7 +57,7 @@ def test_warm_process_that_ends_leaves_nothing_open(forks: bool) -> None:
     inbox = Inbox()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        Warm(listener, forks, inbox).end()
+        Warm(listener, forks, (), inbox).end()
 
     inbox.wait_for(lambda item: isinstance(item, Gone))
 
@@ -74,7 +78,7 @@ def test_server_accepts_nothing_before_it_is_told_to_serve(
         contextlib.ExitStack() as stack,
     ):
         port = listener.getsockname()[1]
-        warm = Warm(listener, forks, inbox)
+        warm = Warm(listener, forks, (), inbox)
         stack.callback(inbox.wait_for, lambda item: isinstance(item, Gone))
         stack.callback(warm.end)
         settings = dataclasses.asdict(SETTINGS)

@@ -884,6 +884,27 @@ def test_no_connection_is_refused_or_cut_across_reloads(tmp_path: Path) -> None:
     assert failures == []
 
 
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="the system can't defer accepting"
+)
+def test_connection_without_a_request_is_left_to_the_next_server(
+    tmp_path: Path,
+) -> None:
+    """A client that connects before a reload may send its request after it."""
+    app = write_app(tmp_path)
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            # Connections are accepted in turn.
+            assert get(port) == (200, "version 1")
+            app.write_text(app.read_text().replace("version 1", "version 2"))
+            server.wait_for("Reloaded in")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
 def test_request_under_way_is_finished(tmp_path: Path) -> None:
     """A reload lets a request that has begun end, within the grace period."""
     app = write_app(
