@@ -78,6 +78,11 @@ class Changes:
         """What does the watching, for the banner."""
         return self._watcher.name
 
+    @property
+    def has_code(self) -> bool:
+        """Whether what the app is loaded from has changed since the last burst."""
+        return bool(self._code)
+
     def stop(self) -> None:
         """Watch nothing any more."""
         self._watcher.stop()

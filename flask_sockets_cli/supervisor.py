@@ -204,8 +204,8 @@ class Supervisor:
     def _server_loaded(self, message: Message) -> None:
         self._learn(message["files"], message["imported"])
 
-        if self._server != "loading":
-            return  # it is being stopped already, for the sake of a later edit
+        if self._server != "loading" or self._is_outdated():
+            return  # it is being stopped, or about to be, for the sake of a later edit
 
         assert self._warm is not None
         self._warm.send(do="serve")
@@ -382,6 +382,10 @@ class Supervisor:
     def _learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
         if self._changes is not None:
             self._changes.learn(read, imported)
+
+    def _is_outdated(self) -> bool:
+        """Whether code has changed that is to be loaded next."""
+        return self._changes is not None and self._changes.has_code
 
     def _stop_watching(self) -> None:
         if self._changes is not None:

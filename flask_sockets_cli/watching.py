@@ -31,7 +31,7 @@ _EDITOR_TEMPORARY = re.compile(
 
 #: What an app writes as it runs, where its templates lie in the same directory. A page
 #: that is reloaded for it may have it written again, and so forever.
-_APPS_DATA = re.compile(r".*\.(db|sqlite\d?|log)(-\w+)?")
+_APPS_DATA = re.compile(r".*\.(db|sqlite\d?|log|out)(-\w+)?")
 
 _LIBRARIES = tuple(
     {

@@ -303,6 +303,7 @@ def test_files_of_a_directory_that_is_gone_are_known(tmp_path: Path) -> None:
         ("static/some.db", False),
         ("static/some.sqlite3-journal", False),
         ("static/some.log", False),
+        ("static/nohup.out", False),
         ("static/catalog", True),
         ("templates/tool.py", False),
         ("templates/extra.html", False),
