@@ -1,0 +1,170 @@
+"""How ``flask wsrun`` and its parts end, and what then becomes of what they serve."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
+from websockets.sync.client import connect
+
+from ..process import Process, port_of
+from .test_wsrun_live import WEBSOCKETS, get, write_app, wsrun
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="sends signals to process groups"
+)
+
+#: Has the server tell when it begins to stop.
+TELLING = """
+from flask_sockets_cli import server
+
+class TellingServer(server.Server):
+    def do_handle(self, *args):
+        print("accepted", flush=True)
+        super().do_handle(*args)
+
+    def drain(self, *args):
+        print("draining", flush=True)
+        super().drain(*args)
+
+server.Server = TellingServer
+"""
+
+
+def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(
+    tmp_path: Path,
+) -> None:
+    """A client that is connected already gets its answer from the old server."""
+    app = write_app(
+        tmp_path,
+        # However slow this machine is.
+        more=f"{TELLING}\nserver._FIRST_REQUEST = 3600\n",
+    )
+
+    with wsrun(tmp_path, "--grace", "3600") as process:
+        port = port_of(process)
+
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            process.wait_for("accepted")
+            app.write_text(app.read_text().replace("version 1", "version 2"))
+            process.wait_for("draining")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+
+            while data := client.recv(1000):
+                answer += data
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"version 1")
+        process.wait_for("Reloaded in")
+
+
+def test_connections_without_a_request_hold_up_nothing(tmp_path: Path) -> None:
+    """A connection that is kept open for later is not waited for."""
+    app = write_app(tmp_path)
+
+    with wsrun(tmp_path, "--grace", "3600") as process:
+        with socket.create_connection(("127.0.0.1", port_of(process))):
+            app.write_text(app.read_text().replace("version 1", "version 2"))
+            process.wait_for("Reloaded in")
+
+        process.signal_group(signal.SIGINT)
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "close"),
+    [
+        ("stop", Close(1001, "server stopping")),
+        ("reload", Close(1012, "reloading")),
+    ],
+)
+def test_a_handshake_that_is_under_way_is_told_of_the_end(
+    tmp_path: Path, how: str, close: Close
+) -> None:
+    """A WebSocket that opens after all open ones were told is told as well."""
+    app = write_app(
+        tmp_path,
+        more=TELLING
+        + WEBSOCKETS
+        + """
+import pathlib
+import time
+
+@app.before_request
+def wait():
+    print("a handshake is under way", flush=True)
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+""",
+    )
+
+    with wsrun(tmp_path, "--grace", "3600") as process:
+        port = port_of(process)
+        closes = []
+
+        def open_and_wait() -> None:
+            with connect(f"ws://127.0.0.1:{port}/echo", open_timeout=30) as client:
+                with pytest.raises(ConnectionClosed) as closed:
+                    client.recv(timeout=30)
+
+                closes.append(closed.value.rcvd)
+
+        opening = threading.Thread(target=open_and_wait)
+        opening.start()
+        process.wait_for("a handshake is under way")
+
+        if how == "stop":
+            process.signal_group(signal.SIGINT)
+        else:
+            app.write_text(app.read_text().replace("version 1", "version 2"))
+
+        process.wait_for("draining")
+        (tmp_path / "go").touch()
+        opening.join(30)
+        assert closes == [close]
+
+
+def test_a_crash_of_the_page_that_tells_of_a_crash_is_waited_out(
+    tmp_path: Path,
+) -> None:
+    """It is not replaced over and over, but by the next edit."""
+    app = write_app(
+        tmp_path,
+        more="import os\n\n@app.route('/die')\ndef die():\n    os._exit(7)\n",
+    )
+
+    with wsrun(tmp_path) as process:
+        port = port_of(process)
+
+        with pytest.raises((http.client.HTTPException, OSError)):
+            get(port, "/die")
+
+        process.wait_for("ended by itself, with status 7")
+        assert get(port)[0] == 500
+        os.kill(server_of(process), signal.SIGKILL)
+        process.wait_for(r"was ended by SIGKILL\. Waiting for a change\.")
+        assert len(process.members()) == 2
+        app.write_text(app.read_text().replace("version 1", "version 2"))
+        process.wait_for("Reloaded in")
+        assert get(port) == (200, "version 2")
+        assert process.output.count("Waiting for a change") == 2
+
+
+def server_of(process: Process) -> int:
+    """The process that serves: the one with a parent other than the command."""
+    for pid in process.members():
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+        if int(stat[1]) != process.pid and pid != process.pid:
+            return pid
+
+    raise AssertionError("There is none.")
