@@ -438,7 +438,7 @@ class Warm:
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         command = [sys.executable, *flags, "-c", code]
 
-        with theirs, _blocked(signal.SIGINT):
+        with theirs, _blocked(*_SIGNALS):
             if sys.platform == "win32":
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
 
@@ -517,13 +517,13 @@ def _open_browser(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _blocked(number: signal.Signals) -> t.Iterator[None]:
-    """Keep a signal for later, in this process and in one that is started meanwhile."""
+def _blocked(*numbers: signal.Signals) -> t.Iterator[None]:
+    """Keep signals for later, in this process and in one that is started meanwhile."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
     try:
         yield

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+import types
 import typing as t
 
 from .channel import Channel, Message
@@ -28,6 +29,13 @@ from .sources import imported_files, read_afresh
 _select = select.select
 _waitpid = os.waitpid
 _signal = signal.signal
+
+#: What a terminal, or a program that manages others, sends to a group of processes.
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
 
 
 def main(
@@ -63,18 +71,34 @@ def main(
 
 
 def ignore_interrupts() -> None:
-    """Leave what a terminal sends to all its processes to the supervisor: Ctrl-C, and
-    the end of the terminal itself.
+    """Leave the signals that are sent to all processes at once to the supervisor, which
+    lets WebSockets and requests end.
     """
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            # A handler and not SIG_IGN, which programs that the app starts would
-            # inherit.
-            _signal(getattr(signal, name), lambda number, frame: None)
+    owner = os.getpid()
+
+    def pass_over(number: int, frame: types.FrameType | None) -> None:
+        # A process that the app forks has this handler, too, and is to end.
+        if os.getpid() != owner:
+            _do_default(number, frame)
+
+    for number in _SIGNALS:
+        # Not SIG_IGN, which programs that the app starts inherit: as they should if it
+        # comes from 'nohup'.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            _signal(number, pass_over)
 
     if hasattr(signal, "pthread_sigmask"):
-        # The supervisor has blocked it until here.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # They have been blocked until here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _do_default(number: int, frame: types.FrameType | None) -> None:
+    """Do what a signal does in a process that has no handler of its own for it."""
+    if number == signal.SIGINT:
+        signal.default_int_handler(number, frame)
+
+    _signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _take_over() -> int:
@@ -186,7 +210,10 @@ class Forker:
 
         # Not the patched socketpair, for the reason given above.
         ours, theirs = _socket.socketpair()
+        # No signal comes before each of the two knows which one it is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         child = gevent.os.fork_gevent()
+        ignore_interrupts()
 
         if child == 0:
             _die_with_parent()

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,9 @@ from .test_wsrun_live import WEBSOCKETS, get, write_app, wsrun
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sends signals to process groups"
 )
+
+#: What reaches all processes: Ctrl-C, a process manager's word, a closed terminal.
+GROUP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 #: Has the server tell when it begins to stop.
 TELLING = """
@@ -131,6 +135,135 @@ def wait():
         (tmp_path / "go").touch()
         opening.join(30)
         assert closes == [close]
+
+
+@pytest.mark.parametrize("number", GROUP_SIGNALS)
+def test_a_signal_to_all_processes_lets_websockets_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """None of the processes ends before its time, whatever sends the signal."""
+    write_app(tmp_path, more=WEBSOCKETS)
+
+    with wsrun(tmp_path) as process:
+        with connect(f"ws://127.0.0.1:{port_of(process)}/echo") as client:
+            client.send("hello")
+            assert client.recv(timeout=30) == "hello"
+            process.signal_group(number)
+
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(timeout=30)
+
+        assert closed.value.rcvd == Close(1001, "server stopping")
+        assert process.wait() == 0
+        assert process.members() == {}
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("number", GROUP_SIGNALS)
+@pytest.mark.parametrize("loading", ["time.sleep(3600)", "while True: pass"])
+def test_a_signal_to_all_processes_while_the_app_loads_ends_them_quietly(
+    tmp_path: Path, number: signal.Signals, loading: str
+) -> None:
+    """The app's code sees nothing of the signal, and nothing is said of it."""
+    (tmp_path / "app.py").write_text(
+        f"import time\nprint('loading', flush=True)\n{loading}\n"
+    )
+
+    with wsrun(tmp_path) as process:
+        process.wait_for("loading\n")
+        process.signal_group(number)
+        assert process.wait() == 0
+        assert process.members() == {}
+        assert process.output == "loading\n"
+
+
+@pytest.mark.parametrize("number", GROUP_SIGNALS)
+def test_a_signal_to_all_processes_as_they_start_ends_them_quietly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """A process that has just begun leaves the signal to the command as well."""
+    write_app(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal, sys, time\n"
+        "if '-c' in sys.orig_argv:\n"
+        "    print('it begins', flush=True)\n"
+        "    while not signal.sigpending():\n"
+        "        time.sleep(0.01)\n"
+    )
+
+    with wsrun(tmp_path, env={"PYTHONPATH": str(tmp_path)}) as process:
+        process.wait_for("it begins\n")
+        process.signal_group(number)
+        assert process.wait() == 0
+        assert process.members() == {}
+        assert process.output == "it begins\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+@pytest.mark.parametrize("shell", ["", "trap '' HUP;"])
+def test_programs_that_the_app_starts_get_the_signals_that_the_command_gets(
+    tmp_path: Path, shell: str
+) -> None:
+    """None is blocked or ignored in them but those that 'nohup' has them ignore."""
+    ask = ["grep", "Sig[BI]", "/proc/self/status"]
+    write_app(
+        tmp_path,
+        more=f"""
+import subprocess
+
+@app.route("/signals")
+def signals():
+    return subprocess.check_output({ask})
+""",
+    )
+    prefix = ["/bin/sh", "-c", f'{shell} exec "$@"', "sh"]
+    flask = str(Path(sys.executable).parent / "flask")
+
+    with Process(*prefix, flask, "wsrun", "--port", "0", cwd=tmp_path) as process:
+        usual = subprocess.check_output([*prefix, *ask], text=True)
+        assert get(port_of(process), "/signals") == (200, usual)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_processes_that_the_app_forks_obey_signals(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """What the server's processes pass over ends those of the app as ever."""
+    write_app(
+        tmp_path,
+        more=f"""
+import multiprocessing, os, signal
+
+def work():
+    try:
+        print("working", flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        os._exit(3)
+
+workers = []
+
+@app.route("/begin")
+def begin():
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    workers.append(worker)
+    return "begun"
+
+@app.route("/end")
+def end():
+    os.kill(workers[0].pid, {int(number)})
+    workers[0].join()
+    return str(workers[0].exitcode)
+""",
+    )
+
+    with wsrun(tmp_path) as process:
+        port = port_of(process)
+        assert get(port, "/begin") == (200, "begun")
+        process.wait_for("working")
+        status = "3" if number == signal.SIGINT else str(-number)
+        assert get(port, "/end") == (200, status)
 
 
 def test_a_crash_of_the_page_that_tells_of_a_crash_is_waited_out(
