@@ -176,16 +176,11 @@ def _true_error(error: BaseException) -> BaseException:
 
 
 def _app_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """A traceback without the frames of this server, of Flask's loading, and of the
+    """A traceback without the frames of the servers, of Flask's loading, and of the
     machinery of imports.
     """
-    hidden = {
-        __file__,
-        *(
-            sys.modules[owner.__module__].__file__
-            for owner in (ScriptInfo, ImportTimes)
-        ),
-    }
+    owners = (Handler, WebSocketHandler, WSGIServer, ScriptInfo, ImportTimes)
+    hidden = {sys.modules[owner.__module__].__file__ for owner in owners}
     kept = []
 
     while tb is not None:
@@ -312,6 +307,21 @@ class Handler(WebSocketHandler):
 
         if self.server.stopping:
             self.close_connection = True
+
+    def _log_error(
+        self,
+        kind: type[BaseException],
+        error: BaseException,
+        tb: types.TracebackType | None,
+    ) -> None:
+        """Show what has come out of the app as Python does. gevent would show the
+        request's environment with it.
+        """
+        if isinstance(error, Exception):
+            frames = _app_frames(tb)
+            say("".join(traceback.format_exception(kind, error, frames)).rstrip())
+        else:
+            super()._log_error(kind, error, tb)
 
     def websocket_opened(self, websocket: WebSocket) -> None:
         super().websocket_opened(websocket)

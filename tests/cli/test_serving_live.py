@@ -17,7 +17,7 @@ from websockets.frames import Close
 from websockets.sync.client import connect
 
 from ..process import Process, port_of
-from .test_wsrun_live import WEBSOCKETS, get, write_app, wsrun
+from .test_wsrun_live import UPGRADE, WEBSOCKETS, get, write_app, wsrun
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sends signals to process groups"
@@ -301,3 +301,56 @@ def server_of(process: Process) -> int:
             return pid
 
     raise AssertionError("There is none.")
+
+
+RAISING = """
+from flask_sockets import Sockets
+
+sockets = Sockets(app)
+
+@sockets.route("/handler")
+def handler(ws):
+    raise RuntimeError("a mistake")
+
+@sockets.route("/teardown")
+def teardown_socket(ws):
+    return "no", 403
+
+@app.before_request
+def before():
+    from flask import request
+    if request.path == "/hook":
+        raise RuntimeError("a mistake")
+
+@app.teardown_request
+def teardown(error):
+    from flask import request
+    if request.path == "/teardown":
+        raise RuntimeError("a mistake")
+"""
+
+
+@pytest.mark.parametrize("debugger", ["--debugger", "--no-debugger"])
+@pytest.mark.parametrize("path", ["/handler", "/hook", "/teardown"])
+def test_an_exception_before_the_handshake_is_shown_once(
+    tmp_path: Path, path: str, debugger: str
+) -> None:
+    """In debug mode Flask hands it on. It is shown as Python does, beginning with the
+    app, and the client gets a 500.
+    """
+    write_app(tmp_path, more=RAISING)
+
+    with wsrun(tmp_path, debugger) as process:
+        port = port_of(process)
+        status, page = get(port, path, UPGRADE)
+        assert status == 500
+        assert "Werkzeug" not in page
+        process.wait_for(
+            r"^Traceback \(most recent call last\):\n"
+            r'  File ".*flask/app\.py", line \d+, in __call__\n'
+            r"(  .*\n)+"
+            r"RuntimeError: a mistake\n"
+            rf'127\.0\.0\.1 - - .* "GET {path} HTTP/1\.1" 500 -$'
+        )
+        assert process.output.count("Traceback") == 1
+        assert process.output.count("RuntimeError: a mistake") == 1
