@@ -6,7 +6,7 @@ import typing as t
 import zlib
 
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake, ProtocolError
+from websockets.exceptions import InvalidHandshake, NegotiationError, ProtocolError
 from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
@@ -75,6 +75,10 @@ class DeflateFactory(ServerPerMessageDeflateFactory):
         params: Sequence[ExtensionParameter],
         accepted_extensions: Sequence[Extension],
     ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        # zlib has no such window to compress with, which the library's version 16
+        # finds out too late to decline the offer.
+        if ("server_max_window_bits", "8") in params:
+            raise NegotiationError("The window is too small.")
         answer, agreed = super().process_request_params(params, accepted_extensions)
         return answer, Deflate(
             agreed.remote_no_context_takeover,
