@@ -1,41 +1,36 @@
-"""The process that serves: loads the app once, serves it with gevent until it is told
-to stop, and ends. It is patched before it comes here, and watches nothing.
+"""The process that serves: has the app loaded once, serves it with gevent until it is
+told to stop, and ends. It is patched before it comes here, and watches nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import socket
 import ssl
-import sys
 import time
 import traceback
 import types
 import typing as t
-from html import escape
 
 import gevent
 from flask import Flask
-from flask.cli import NoAppException, ScriptInfo
+from flask.cli import NoAppException
 from gevent.pywsgi import WSGIServer
-from werkzeug.debug import DebuggedApplication
 
 from flask_sockets.handler import WebSocketHandler
-from flask_sockets.handshake import is_handshake
 from flask_sockets.keeper import close_all
 from flask_sockets.websocket import WebSocket
 
 from .channel import Channel, Message
-from .environment import read_again
+from .loading import app_frames, explain, load, wrap
 from .logs import OURS, access_line, access_logger, say, websocket_line
 from .settings import Settings
 from .sources import imported_files, read_afresh
 from .timing import ImportTimes
 
 if t.TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
     from .live import Live
 
@@ -80,19 +75,19 @@ def run(
     read_afresh(tell)
 
     with ImportTimes() as times:
-        app, failure = _load(settings, order)
+        app, failure = load(settings, order["first"], order["crash"])
 
     if failure is not None and (
         not settings.reload or (order["first"] and isinstance(failure, NoAppException))
     ):
-        _explain(failure)
+        explain(failure)
         reports.send(event="failed")
         return 1
 
     if failure is not None:
-        _explain(failure)
+        explain(failure)
 
-    application, debugger = _wrap(settings, app, failure)
+    application, debugger = wrap(settings, app, failure)
     live: Live | None = None
 
     if settings.live:
@@ -132,160 +127,6 @@ def run(
     return 0
 
 
-def _load(
-    settings: Settings, order: Message
-) -> tuple[Flask, None] | tuple[None, BaseException]:
-    """The app, or the reason why there is none."""
-    if order["crash"]:
-        return None, ServerCrashed(order["crash"])
-
-    if settings.dotenv is not None and not order["first"]:
-        read_again(settings.dotenv)
-
-    info = ScriptInfo(
-        app_import_path=settings.app, set_debug_flag=settings.set_debug_flag
-    )
-
-    try:
-        return info.load_app(), None
-    except (Exception, SystemExit) as error:
-        return None, _true_error(error)
-
-
-class ServerCrashed(Exception):
-    """The process that served the app has ended by itself."""
-
-
-def _true_error(error: BaseException) -> BaseException:
-    """The error as the app raised it.
-
-    Flask makes the text of an ``ImportError`` inside of the app's module part of its
-    own error. That a module was not found at all has no frame below Flask's own.
-    """
-    cause = error.__context__
-
-    if (
-        isinstance(error, NoAppException)
-        and isinstance(cause, ImportError)
-        and cause.__traceback__ is not None
-        and cause.__traceback__.tb_next is not None
-    ):
-        error = cause
-
-    return error.with_traceback(_app_frames(error.__traceback__))
-
-
-def _app_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """A traceback without the frames of the servers, of Flask's loading, and of the
-    machinery of imports.
-    """
-    owners = (Handler, WebSocketHandler, WSGIServer, ScriptInfo, ImportTimes)
-    hidden = {sys.modules[owner.__module__].__file__ for owner in owners}
-    kept = []
-
-    while tb is not None:
-        file = tb.tb_frame.f_code.co_filename
-
-        if file not in hidden and not file.startswith("<frozen importlib"):
-            kept.append(tb)
-
-        tb = tb.tb_next
-
-    following = None
-
-    for tb in reversed(kept):
-        tb.tb_next = following
-        following = tb
-
-    return following
-
-
-def _explain(failure: BaseException) -> None:
-    """Say in the terminal why the app was not loaded."""
-    if isinstance(failure, NoAppException):
-        say(f"Error: {failure.format_message()}")
-    elif isinstance(failure, ServerCrashed):
-        say(f"Error: {failure}")
-    else:
-        say("".join(traceback.format_exception(failure)).rstrip())
-
-
-def _wrap(
-    settings: Settings, app: Flask | None, failure: BaseException | None
-) -> tuple[WSGIApplication, DebuggedApplication | None]:
-    """What is served for the app, and the debugger if it is part of it."""
-    served: WSGIApplication
-
-    if app is not None:
-        served = app
-    else:
-        assert failure is not None
-        served = _failed_app(failure, raises=settings.debugger, html=settings.live)
-
-    if not settings.debugger:
-        return served, None
-
-    debugged = DebuggedApplication(served, evalex=True, pin_logging=False)
-    # Only now: it would have logged the PIN once more, for each reload.
-    debugged.pin_logging = True
-    debugged.trusted_hosts.append(settings.host)
-
-    def application(
-        environ: WSGIEnvironment, start_response: StartResponse
-    ) -> t.Iterable[bytes]:
-        # The page of an error is nothing a WebSocket could show.
-        if is_handshake(environ):
-            return served(environ, start_response)
-
-        return debugged(environ, start_response)
-
-    return application, debugged
-
-
-def _failed_app(failure: BaseException, raises: bool, html: bool) -> WSGIApplication:
-    """An app that tells why the true one was not loaded.
-
-    :param raises: whether it raises the failure, for the debugger to show.
-    :param html: whether it tells so in a page, which can be reloaded by itself.
-    """
-    name = type(failure).__name__
-    reason = f"{name}: {failure}" if str(failure) else name
-    sentence = f"The app could not be loaded. {reason}\n"
-    frames = failure.__traceback__
-
-    if html:
-        sentence = f"<!doctype html>\n<pre>{escape(sentence)}</pre>\n"
-
-    body = sentence.encode()
-
-    def application(
-        environ: WSGIEnvironment, start_response: StartResponse
-    ) -> t.Iterable[bytes]:
-        __traceback_hide__ = True
-        upgrade = is_handshake(environ)
-
-        if raises and not upgrade:
-            # The terminal has shown it already, once for all requests.
-            environ["wsgi.errors"] = io.StringIO()
-            raise (
-                failure.with_traceback(frames)
-                if isinstance(failure, Exception)
-                else RuntimeError(reason)  # SystemExit would end the server
-            )
-
-        start_response(
-            "503 Service Unavailable" if upgrade else "500 Internal Server Error",
-            [
-                ("Content-Type", f"text/{'html' if html else 'plain'}; charset=utf-8"),
-                ("Content-Length", str(len(body))),
-                ("Connection", "close"),
-            ],
-        )
-        return [body]
-
-    return application
-
-
 def _websocket_routes(app: Flask) -> list[tuple[str, str, str]]:
     """The endpoint, the host or subdomain, and the rule of each, by endpoint."""
     return sorted(
@@ -318,7 +159,7 @@ class Handler(WebSocketHandler):
         request's environment with it.
         """
         if isinstance(error, Exception):
-            frames = _app_frames(tb)
+            frames = app_frames(tb)
             say("".join(traceback.format_exception(kind, error, frames)).rstrip())
         else:
             super()._log_error(kind, error, tb)

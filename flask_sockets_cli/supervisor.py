@@ -4,24 +4,23 @@ has the app served by processes below it. It imports neither the app nor gevent.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import os
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import types
 import typing as t
 
-from .channel import Channel, Message
+from .channel import Message
 from .environment import files as dotenv_files
+from .launching import Gone, Warm
 from .logs import notice, say, show_banner, show_routes, urls
 from .settings import Settings
+from .signals import SIGNALS
 
 if t.TYPE_CHECKING:
     from .changes import Burst, Changes, Lost
@@ -35,23 +34,12 @@ _SLOW_LOAD = 0.3
 #: start others pass on the Ctrl-C that the terminal has sent to all of them anyway.
 _SAME_REQUEST = 0.1
 
-_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    if hasattr(signal, name)
-]
-
-
 #: In the inbox: where events of files come from.
 _FILES = object()
 
 
 class Stop(t.NamedTuple):
     """In the inbox: the person wants it to end."""
-
-
-class Gone(t.NamedTuple):
-    """In the inbox: a process below has ended."""
 
 
 class Supervisor:
@@ -352,9 +340,9 @@ class Supervisor:
         def put(number: int, frame: types.FrameType | None) -> None:
             self._inbox.put((None, Stop()))
 
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
 
-        for number in _SIGNALS:
+        for number in SIGNALS:
             # Ignored ones stay so: that is how 'nohup' and a script's '&' work.
             if before[number] != signal.SIG_IGN:
                 signal.signal(number, put)
@@ -412,81 +400,6 @@ class Supervisor:
         self._stop_server(1012, "reloading")
 
 
-class Warm:
-    """The warm process, seen from above.
-
-    :param inbox: where its messages go, each with this object, and :class:`Gone` when
-        it has ended.
-    """
-
-    def __init__(
-        self,
-        listener: socket.socket,
-        forks: bool,
-        preload: tuple[str, ...],
-        inbox: queue.SimpleQueue[tuple[object, object]],
-    ) -> None:
-        self._forks = forks
-        ours, theirs = socket.socketpair()
-        arguments = (theirs.fileno(), listener.fileno(), forks, preload)
-        # The path comes first: else a file of the person's might be imported in place
-        # of a module of the same name.
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
-            f" from flask_sockets_cli.warm import main; main(*{arguments!r})"
-        )
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        command = [sys.executable, *flags, "-c", code]
-
-        with theirs, _blocked(*_SIGNALS):
-            if sys.platform == "win32":
-                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
-
-                for sock in (theirs, listener):
-                    shared = base64.b64encode(sock.share(self._process.pid))
-                    self._process.stdin.write(shared + b"\n")
-
-                self._process.stdin.flush()
-            else:
-                self._process = subprocess.Popen(
-                    command, pass_fds=(theirs.fileno(), listener.fileno())
-                )
-
-        self._channel = Channel(ours)
-        threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
-
-    def send(self, **message: t.Any) -> None:
-        """Tell it something. Nothing is said to one that is gone."""
-        self._channel.send(**message)
-
-    def kill_server(self) -> None:
-        """End the server at once, whatever it is doing."""
-        if self._forks:
-            self._channel.send(do="kill")
-        else:
-            self._process.kill()
-
-    def end(self) -> None:
-        """End it, and its server, at once."""
-        if self._forks:
-            # It ends its server, then itself.
-            self._channel.shut_down()
-
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=1)
-
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self, inbox: queue.SimpleQueue[tuple[object, object]]) -> None:
-        while (messages := self._channel.receive()) is not None:
-            for message in messages:
-                inbox.put((self, message))
-
-        self._channel.close()
-        inbox.put((self, Gone()))
-
-
 def _describe_files(paths: t.Collection[str]) -> str:
     others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return f"{os.path.relpath(next(iter(paths)))!r}{others}"
@@ -514,18 +427,3 @@ def _open_browser(settings: Settings) -> None:
             notice(f"No browser could be opened for {url}")
 
     threading.Thread(target=run, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _blocked(*numbers: signal.Signals) -> t.Iterator[None]:
-    """Keep signals for later, in this process and in one that is started meanwhile."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -22,6 +22,7 @@ import types
 import typing as t
 
 from .channel import Channel, Message
+from .signals import SIGNALS
 from .sources import imported_files, read_afresh
 
 # What is used here is taken before it is patched: this process is to block, not to run
@@ -29,13 +30,6 @@ from .sources import imported_files, read_afresh
 _select = select.select
 _waitpid = os.waitpid
 _signal = signal.signal
-
-#: What a terminal, or a program that manages others, sends to a group of processes.
-_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)
-]
 
 
 def main(
@@ -81,7 +75,7 @@ def ignore_interrupts() -> None:
         if os.getpid() != owner:
             _do_default(number, frame)
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         # Not SIG_IGN, which programs that the app starts inherit: as they should if it
         # comes from 'nohup'.
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -89,7 +83,7 @@ def ignore_interrupts() -> None:
 
     if hasattr(signal, "pthread_sigmask"):
         # They have been blocked until here.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _do_default(number: int, frame: types.FrameType | None) -> None:
@@ -211,7 +205,7 @@ class Forker:
         # Not the patched socketpair, for the reason given above.
         ours, theirs = _socket.socketpair()
         # No signal comes before each of the two knows which one it is.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         child = gevent.os.fork_gevent()
         ignore_interrupts()
 

@@ -92,6 +92,7 @@ def test_every_module_imports_only_those_above_it() -> None:
     """The modules of the package have an order, so none needs another's insides."""
     order = [
         "settings",
+        "signals",
         "channel",
         "environment",
         "logs",
@@ -101,10 +102,12 @@ def test_every_module_imports_only_those_above_it() -> None:
         "losses",
         "observer",
         "changes",
+        "loading",
         "live",
         "server",
         "listening",
         "warm",
+        "launching",
         "supervisor",
         "commands",
     ]

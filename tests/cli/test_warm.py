@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from flask_sockets_cli.launching import Gone, Warm
 from flask_sockets_cli.settings import Settings
-from flask_sockets_cli.supervisor import Gone, Warm
 
 from ..process import PATIENCE
 from .test_wsrun_live import get, write_app
