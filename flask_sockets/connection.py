@@ -1,33 +1,29 @@
-"""One WebSocket connection: the protocol engine on a transport, and its bounds.
+"""One WebSocket connection: the protocol on a transport, kept alive and ended in time.
 
 Reading and writing have a lock each, so that one greenlet or thread may receive
-while others send. The engine is used by both sides and has a lock of its own, held
-for an instant only.
+while others send. What both sides do to the protocol has a lock of its own, held for
+an instant only.
 """
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import logging
 import socket
 import time
 import typing as t
 
-from websockets.protocol import OPEN
-
 from . import frames, keeper
 from .exceptions import ConnectionClosed
+from .protocol import Protocol, Traffic
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from websockets.frames import Frame
-    from websockets.server import ServerProtocol
+    from websockets.extensions import Extension
 
+    from .protocol import Message, Options
     from .transport import Transport
 
-Message: t.TypeAlias = "str | bytes"
+    T = t.TypeVar("T")
 
 #: How long the client may take to answer a Close frame, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -39,9 +35,6 @@ LINGER = 1.0
 #: How much a single read asks the kernel for, in bytes.
 READ_SIZE = 65536
 
-#: How many messages are read ahead of a handler that doesn't receive.
-MAX_MESSAGES_AHEAD = 1000
-
 #: How long a client that sends without pause may keep other greenlets from running,
 #: in seconds.
 TURN = 0.02
@@ -50,73 +43,39 @@ TURN = 0.02
 MAX_READS_AT_END = 100
 
 _NOTHING = memoryview(b"")
-_TEXT = frames.TEXT
-
-#: The engine's own words are of interest only to those who ask for them.
-engine_logger = logging.getLogger("flask_sockets.engine")
-engine_logger.setLevel(logging.WARNING)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Options:
-    """What the app's configuration says about its WebSockets."""
-
-    #: In bytes, of one message, after decompression. ``None`` sets no limit.
-    max_message_size: int | None
-    #: In seconds. ``None`` sends no pings.
-    ping_interval: float | None
-    #: In seconds. ``None`` waits forever.
-    ping_timeout: float | None
-    #: Of one message. ``None`` sets no limit.
-    max_fragments: int | None
-    #: In bytes, of messages that nobody has received yet.
-    max_read_ahead: int
-
-
-@dataclasses.dataclass(slots=True)
-class Traffic:
-    """What went one way: whole messages, and the bytes of their payloads."""
-
-    messages: int = 0
-    bytes: int = 0
 
 
 class Connection:
     """A connection after the handshake."""
 
     def __init__(
-        self, transport: Transport, engine: ServerProtocol, options: Options
+        self,
+        transport: Transport,
+        options: Options,
+        extensions: Sequence[Extension] = (),
     ) -> None:
         self.transport = transport
-        self.engine = engine
         self.options = options
+        self.protocol = Protocol(options, extensions)
+        # Held by whoever does something to the protocol that concerns both sides.
+        self._protocol_lock = transport.new_lock()
 
         #: Messages that nobody has received yet.
-        self.messages: collections.deque[Message] = collections.deque()
-        self.received = Traffic()
+        self.messages = self.protocol.messages
+        self.received = self.protocol.received
         self.sent = Traffic()
 
         #: Whether HTTP can't be spoken any more.
         self.has_begun = False
-        #: Whether a Close frame was sent or received, or the connection was lost.
-        self.is_closed = False
-        #: The code and reason of the side that closed first.
-        self.close_code: int | None = None
-        self.close_reason = ""
-        #: ``"client"`` or ``"server"``, once it is closed.
-        self.closed_by: str | None = None
-        self._close_deadline = 0.0
+        self._close_deadline: float | None = None
 
         # The read lock is held by whoever reads from the socket: the greenlet or
         # thread that receives or, for an instant, the keeper.
         self._read_lock = transport.new_lock()
-        self._buffer: bytes | bytearray = b""
         # There was less to read than was asked for, so now there is nothing: waiting
         # is cheaper than asking once more.
         self._is_drained = False
-        self._fragments: frames.Fragments | None = None
         self._is_at_end = False  # Nothing more can be read or written.
-        self._is_finishing = False  # Nobody wants messages any more.
         self._was_served = False  # Someone got a message since the last look.
         self._is_patient = False  # That look was given up for it.
         self._was_heard = False
@@ -124,10 +83,7 @@ class Connection:
 
         # The write lock is held by whoever writes to the socket.
         self._write_lock = transport.new_lock()
-        self._engine_lock = transport.new_lock()
         self._unsent = _NOTHING  # What is left of something begun.
-        self._control: dict[int, bytes] = {}  # Frames that are due, by opcode.
-        self._is_close_begun = False  # The Close frame is in the stream.
         self._is_output_ended = False
 
         self._next_ping: float | None = None
@@ -151,56 +107,54 @@ class Connection:
         self._flush()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether a Close frame was sent or received, or the connection was lost."""
+        return self.protocol.is_closed
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the side that closed first, once it is closed."""
+        return self.protocol.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that side gave."""
+        return self.protocol.close_reason
+
+    @property
+    def closed_by(self) -> str | None:
+        """``"client"`` or ``"server"``, once it is closed."""
+        return self.protocol.closed_by
+
+    @property
     def is_over(self) -> bool:
         """Whether no message can come any more."""
-        return self._is_at_end or self.engine.eof_sent
+        return self._is_at_end or self.protocol.is_over
 
-    def _set_closed(self, code: int, reason: str, by: str) -> None:
-        """Remember why the connection was closed. Whoever closes first says it.
-
-        Called under the engine lock.
-        """
-        if not self.is_closed:
-            self.close_code = code
-            self.close_reason = reason
-            self.closed_by = by
-            self._close_deadline = time.monotonic() + CLOSE_TIMEOUT
-            self.is_closed = True
-
-    def _closed_error(self) -> ConnectionClosed:
-        return ConnectionClosed(self.close_code or 1006, self.close_reason)
+    def _act(self, action: Callable[..., T], *args: t.Any) -> T:
+        """Let the protocol do what concerns both sides, and send what is due then."""
+        self._protocol_lock.acquire()
+        try:
+            result = action(*args)
+            if self.protocol.is_closed and self._close_deadline is None:
+                self._close_deadline = time.monotonic() + CLOSE_TIMEOUT
+        finally:
+            self._protocol_lock.release()
+        self._flush()
+        return result
 
     def _lose(self) -> None:
         """The connection is gone, or has to go: nothing can be read or written.
 
         Whoever waits for the socket wakes up and finds that out.
         """
-        self._engine_lock.acquire()
+        self._protocol_lock.acquire()
         try:
-            self._set_closed(1006, "", "client")
+            self.protocol.receive_eof()
         finally:
-            self._engine_lock.release()
+            self._protocol_lock.release()
         self._is_at_end = True
         self.transport.shutdown()
-
-    def _use_engine(self, action: Callable[[], None]) -> None:
-        """Let the engine do something, and take up what it wants to send."""
-        self._engine_lock.acquire()
-        try:
-            action()
-            for data in self.engine.data_to_send():
-                if data:
-                    # A newer pong takes the place of one that isn't out yet (RFC
-                    # 6455 section 5.5.3), so a client that sends pings but reads
-                    # nothing makes us hold one of them at most.
-                    self._control[data[0] & 0x0F] = data
-            received, sent = self.engine.close_rcvd, self.engine.close_sent
-            if received is not None:
-                self._set_closed(int(received.code), received.reason, "client")
-            elif sent is not None:
-                self._set_closed(int(sent.code), sent.reason, "server")
-        finally:
-            self._engine_lock.release()
 
     # Reading
 
@@ -219,7 +173,7 @@ class Connection:
         return self.messages.popleft()
 
     def _is_served(self) -> bool:
-        return bool(self.messages) or self._is_at_end or self.engine.eof_sent
+        return bool(self.messages) or self.is_over
 
     def _read_until(
         self, is_done: Callable[[], bool], deadline: float | None, ahead: bool = False
@@ -231,9 +185,8 @@ class Connection:
         _acquire(self._read_lock, deadline)
         try:
             # Whoever held the lock before may have read all there is to wait for.
-            if self._buffer and not is_done():
+            if not is_done():
                 self._parse(ahead)
-                self._flush()
             while not is_done():
                 if (self._is_drained and deadline is None) or not self._read_now(ahead):
                     self.transport.wait_readable(_remaining(deadline))
@@ -265,7 +218,11 @@ class Connection:
             self._parse(ahead=True)
             # A client that sends without pause must not keep the others waiting.
             for _ in range(1 + self.options.max_read_ahead // READ_SIZE):
-                if self._is_at_end or not self._has_room() or not self._read_now(True):
+                if (
+                    self._is_at_end
+                    or not self.protocol.has_room()
+                    or not self._read_now(True)
+                ):
                     break
                 if self._is_drained:
                     break
@@ -287,181 +244,22 @@ class Connection:
             return False
         if not data:
             self._lose()
-        elif not self.engine.eof_sent:
+        elif not self.protocol.is_over:
             self._was_heard = True
             # A read from TLS gives one record, however much more there is.
             self._is_drained = len(data) < READ_SIZE and not self.transport.is_tls
-            if self._buffer:
-                self._buffer += data
-            else:
-                self._buffer = data
+            self.protocol.receive_data(data)
             self._parse(ahead)
         return True
 
     def _parse(self, ahead: bool) -> None:
-        """Take the whole frames from the buffer.
+        """Read what has come, and answer each ping by itself where that is possible.
 
-        The handler may still answer a message that has a Close, or an error, behind
-        it. So whatever is no plain message waits until the messages before it are
-        received.
-
-        :param ahead: don't wait for that.
+        :param ahead: as for :meth:`.Protocol.read_frame`.
         """
-        buffer = self._buffer
-        limit = self.options.max_message_size
-        start = 0
-        while start < len(buffer):
-            if self._fragments is None:
-                whole = frames.read_message(buffer, start, limit)
-                if whole is not None:
-                    opcode, payload, end = whole
-                    try:
-                        message = payload.decode() if opcode == _TEXT else payload
-                    except UnicodeDecodeError as error:
-                        if self.messages and not ahead:
-                            break
-                        self._fail(1007, error.reason)
-                        break
-                    self._deliver(message, len(payload))
-                    start = end
-                    continue
-            header = frames.read_header(buffer, start)
-            if header is None or (
-                self.messages and (not ahead or self._has_to_wait(header))
-            ):
-                break
-            end = start + header.size + header.payload_length
-            if not header.masked or self._is_too_large(header):
-                # The engine refuses such a frame without seeing its payload.
-                self._feed_engine(bytes(buffer[start : start + header.size]))
-            elif (
-                header.opcode >= frames.CLOSE
-                and header.payload_length > frames.MAX_CONTROL_PAYLOAD
-            ):
-                # The engine would want the payload first.
-                self._fail(1002, "control frame too long")
-            elif end > len(buffer):
-                break
-            else:
-                try:
-                    self._feed_engine(bytes(buffer[start:end]))
-                except UnicodeDecodeError as error:
-                    self._fail(1007, error.reason)
-            if self.engine.eof_sent:
-                break
-            start = end
-        if self.engine.eof_sent:
-            self._buffer = b""
-            self._fragments = None
-        elif start == len(buffer):
-            self._buffer = b""
-        elif isinstance(buffer, bytes):
-            # More can be added to it without copying what is there.
-            self._buffer = bytearray(buffer[start:])
-        else:
-            del buffer[:start]
-
-    def _limit_for(self, first_byte: int) -> int | None:
-        """How large a message may be that has a frame which begins like this.
-
-        A frame that may be compressed gets more room, since compression makes small
-        or random payloads larger. The message that comes out is measured again.
-        """
-        limit = self.options.max_message_size
-        opcode = first_byte & 0x0F
-        if limit is None or opcode >= frames.CLOSE:
-            return None
-        if self.engine.extensions and (
-            first_byte & frames.RSV1 or opcode == frames.CONTINUATION
-        ):
-            limit += limit // 16 + 64
-        return limit
-
-    def _is_too_large(self, header: frames.FrameHeader) -> bool:
-        limit = self._limit_for(header.first_byte)
-        if limit is None:
-            return False
-        before = 0 if self._fragments is None else self._fragments.size
-        return before + header.payload_length > limit
-
-    def _has_to_wait(self, header: frames.FrameHeader) -> bool:
-        """Whether a frame is not to be inflated yet, since enough was read ahead.
-
-        What came compressed may be a thousand times as large as the bytes read.
-        """
-        return (
-            bool(self.engine.extensions)
-            and header.opcode < frames.CLOSE
-            and not self._is_finishing
-            and not self._has_room()
-        )
-
-    def _fail(self, code: int, reason: str) -> None:
-        self._use_engine(lambda: self.engine.fail(code, reason))
-
-    def _feed_engine(self, frame: bytes) -> None:
-        """Give the engine one frame, and do what it makes of it.
-
-        :raises UnicodeDecodeError: if it is text, but not UTF-8.
-        """
-        opcode = frame[0] & 0x0F
-        # It would count a control frame towards the message around it. It inflates
-        # a compressed frame up to this size, less what came before, and never more.
-        self.engine.max_message_size = self._limit_for(frame[0])
-        if opcode == frames.CLOSE:
-            # A Close may come between the fragments of a message (RFC 6455 section
-            # 5.4), which the engine takes for an error.
-            self.engine.current_size = None
-        self._use_engine(lambda: self.engine.receive_data(frame))
-        for event in self.engine.events_received():
-            self._take_frame(t.cast("Frame", event))
-        # Answer each ping by itself where that is possible.
-        self._flush()
-
-    def _take_frame(self, frame: Frame) -> None:
-        """Put the frames of a message together.
-
-        :raises UnicodeDecodeError: if it is text, but not UTF-8.
-        """
-        if frame.opcode in (frames.TEXT, frames.BINARY):
-            if frame.fin:
-                data = bytes(frame.data)
-                if not self._is_size_allowed(len(data)):
-                    return
-                text = frame.opcode == frames.TEXT
-                self._deliver(data.decode() if text else data, len(data))
-                return
-            self._fragments = frames.Fragments(int(frame.opcode))
-        elif frame.opcode != frames.CONTINUATION:
-            return
-        fragments = self._fragments
-        assert fragments is not None  # The engine has seen to that.
-        if not self._is_size_allowed(fragments.size + len(frame.data)):
-            return
-        fragments.add(bytes(frame.data), frame.fin)
-        if frame.fin:
-            self._fragments = None
-            self._deliver(fragments.join(), fragments.size)
-        elif (
-            self.options.max_fragments is not None
-            and fragments.count >= self.options.max_fragments
-        ):
-            self._fail(1008, "too many fragments")
-
-    def _is_size_allowed(self, size: int) -> bool:
-        """Whether a message of this size may be received. If not, fail."""
-        limit = self.options.max_message_size
-        if limit is None or size <= limit:
-            return True
-        self._fail(1009, f"message exceeds limit of {limit} bytes")
-        return False
-
-    def _deliver(self, message: Message, size: int) -> None:
-        if self._is_finishing:
-            return
-        self.received.messages += 1
-        self.received.bytes += size
-        self.messages.append(message)
+        protocol = self.protocol
+        while protocol.read_messages() and self._act(protocol.read_frame, ahead):
+            pass
 
     # Writing
 
@@ -476,9 +274,9 @@ class Connection:
         try:
             if self._unsent:
                 self._write_unsent(deadline)
-            if self.is_closed:
-                raise self._closed_error()
-            if self.engine.extensions:
+            if self.protocol.is_closed:
+                raise self.protocol.closed_error()
+            if self.protocol.is_compressed:
                 frame = self._compress(opcode, payload)
             else:
                 frame = frames.encode(opcode, payload)
@@ -486,14 +284,14 @@ class Connection:
                 size = self.transport.send(frame)
             except OSError:
                 self._lose_output()
-                raise self._closed_error() from None
+                raise self.protocol.closed_error() from None
             if size < len(frame):
                 self._write_rest(frame, size, deadline)
             self.sent.messages += 1
             self.sent.bytes += len(payload)
         finally:
             self._write_lock.release()
-            if self._control:
+            if self.protocol.frames_due:
                 self._flush()
 
     def _write_rest(self, frame: bytes, size: int, deadline: float | None) -> None:
@@ -512,17 +310,11 @@ class Connection:
             raise
 
     def _compress(self, opcode: int, payload: bytes) -> bytes:
-        self._engine_lock.acquire()
+        self._protocol_lock.acquire()
         try:
-            if self.engine.state is not OPEN:
-                raise self._closed_error()
-            if opcode == frames.TEXT:
-                self.engine.send_text(payload)
-            else:
-                self.engine.send_binary(payload)
-            return b"".join(self.engine.data_to_send())
+            return self.protocol.compress(opcode, payload)
         finally:
-            self._engine_lock.release()
+            self._protocol_lock.release()
 
     def _can_take_back(self) -> bool:
         """Whether another message may take the place of one that isn't out at all.
@@ -530,7 +322,7 @@ class Connection:
         The other side's decompressor can't miss a message. TLS may have encrypted it
         already, and needs to be given the same again.
         """
-        return not self.engine.extensions and not self.transport.is_tls
+        return not self.protocol.is_compressed and not self.transport.is_tls
 
     def _write_unsent(self, deadline: float | None) -> None:
         while not self._write_unsent_now():
@@ -543,12 +335,12 @@ class Connection:
         """Give the kernel what it takes now, and say if all of it is out."""
         while self._unsent:
             if self._is_at_end:
-                raise self._closed_error()
+                raise self.protocol.closed_error()
             try:
                 size = self.transport.send(self._unsent)
             except OSError:
                 self._lose_output()
-                raise self._closed_error() from None
+                raise self.protocol.closed_error() from None
             if size == len(self._unsent):
                 break
             if not size:
@@ -571,20 +363,12 @@ class Connection:
         finally:
             self._read_lock.release()
 
-    def send_control(self, action: Callable[[], None]) -> None:
-        """Send a control frame, as soon as that is possible without waiting.
+    def send_control(self, opcode: int, payload: bytes) -> None:
+        """Send a ping or pong, as soon as that is possible without waiting.
 
-        :param action: makes the engine send it.
         :raises ConnectionClosed: if the connection is closed.
         """
-
-        def act_if_open() -> None:
-            if self.is_closed or self.engine.state is not OPEN:
-                raise self._closed_error()
-            action()
-
-        self._use_engine(act_if_open)
-        self._flush()
+        self._act(self.protocol.send_control, opcode, payload)
 
     def _flush(self) -> None:
         """Send what is due, as far as that is possible without waiting.
@@ -592,14 +376,12 @@ class Connection:
         Whoever holds the write lock calls this after they have released it. What the
         kernel doesn't take now is left to the keeper.
         """
-        if not self._control and not self._unsent and not self._is_close_begun:
-            return  # So it is nearly always.
         while self._is_output_due() and self._write_lock.acquire(False):
             try:
                 is_all_out = self._flush_now()
             except ConnectionClosed:
                 self._unsent = _NOTHING
-                self._control.clear()
+                self.protocol.frames_due.clear()
                 self._is_output_ended = True
                 return
             finally:
@@ -608,44 +390,33 @@ class Connection:
                 return
 
     def _is_output_due(self) -> bool:
+        protocol = self.protocol
         return bool(
             self._unsent
-            or self._control
+            or protocol.frames_due
             or (
-                self._is_close_begun
-                and self.engine.eof_sent
+                protocol.is_close_sent
+                and protocol.is_over
                 and not self._is_output_ended
             )
         )
 
     def _flush_now(self) -> bool:
+        """Give the kernel what it takes now, and say if that is all that is due."""
         while self._write_unsent_now():
-            if self._is_close_begun:
-                # The Close frame is out: nothing may follow it.
-                self._control.clear()
-                if self.engine.eof_sent:
+            frame = self.protocol.take_frame()
+            if frame is None:
+                if self.protocol.is_close_sent and self.protocol.is_over:
                     self._end_output()
-            if not self._control:
                 return True
-            for opcode in (frames.PONG, frames.PING, frames.CLOSE):
-                data = self._control.pop(opcode, None)
-                if data is not None:
-                    self._is_close_begun = opcode == frames.CLOSE
-                    self._unsent = memoryview(data)
-                    break
+            self._unsent = memoryview(frame)
         return False
 
     # The end
 
     def go_away(self, code: int, reason: str) -> None:
         """Send a Close frame, unless the connection is closed, and don't wait."""
-
-        def send_close() -> None:
-            if not self.is_closed and self.engine.state is OPEN:
-                self.engine.send_close(code, reason)
-
-        self._use_engine(send_close)
-        self._flush()
+        self._act(self.protocol.send_close, code, reason)
 
     def _end_output(self) -> None:
         """Both sides have said Close, or the client may not say more: the server is
@@ -661,7 +432,7 @@ class Connection:
         :param timeout: seconds to wait at most.
         """
         deadline = time.monotonic() + timeout
-        self._is_finishing = True
+        self.protocol.is_discarding = True
         try:
             self.go_away(code, reason)
             self._read_until(lambda: self.is_over, deadline, ahead=True)
@@ -693,21 +464,15 @@ class Connection:
         self._is_patient = self._was_served and not self._is_patient
         self._was_served = False
         # If the handler lets messages pile up, the pong is behind them.
-        is_behind = self._is_patient or not self._has_room()
+        is_behind = self._is_patient or not self.protocol.has_room()
         if not self._is_patient:
             self._read_ahead()
         self._flush()
-        if self.is_closed:
+        if self._close_deadline is not None:
             if now >= self._close_deadline:
                 self._lose()
         elif self._next_ping is not None:
             self._keep_alive(now, self._was_heard or is_behind)
-
-    def _has_room(self) -> bool:
-        return (
-            len(self.messages) < MAX_MESSAGES_AHEAD
-            and sum(map(len, self.messages.copy())) < self.options.max_read_ahead
-        )
 
     def _keep_alive(self, now: float, was_heard: bool) -> None:
         """Send pings, and give up a client that answers nothing at all."""
@@ -720,26 +485,18 @@ class Connection:
                     self._next_ping = now + self.options.ping_interval
                 else:
                     self._pong_deadline = now + self.options.ping_timeout
-                self._use_engine(self._send_ping)
-                self._flush()
+                self._act(self._send_ping)
         elif was_heard:
             # Anything counts: a pong may be stuck behind a large message.
             self._pong_deadline = None
             self._next_ping = now + self.options.ping_interval
         elif now >= self._pong_deadline:
-            self._use_engine(self._give_up)
-            self._flush()
+            self._act(self.protocol.give_up)
             self._lose()
 
     def _send_ping(self) -> None:
-        if self.engine.state is OPEN:
-            self.engine.send_ping(b"")
-
-    def _give_up(self) -> None:
-        if self.engine.state is OPEN:
-            reason = "keepalive ping timeout"
-            self._set_closed(1006, reason, "server")
-            self.engine.send_close(1011, reason)
+        if not self.protocol.is_closed:  # By another greenlet or thread, just now.
+            self.protocol.send_control(frames.PING, b"")
 
 
 def _acquire(lock: t.Any, deadline: float | None) -> None:

@@ -8,14 +8,12 @@ import typing as t
 
 from flask import Flask, got_request_exception, request_finished, request_started
 from flask.globals import request_ctx
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 from werkzeug.exceptions import Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from . import servers
 from .compression import choose_compression
-from .connection import Connection, Options, engine_logger
+from .connection import Connection
 from .exceptions import ConnectionClosed
 from .handshake import (
     build_answer,
@@ -24,17 +22,19 @@ from .handshake import (
     is_handshake,
     is_origin_allowed,
 )
+from .protocol import Options
 from .routing import SocketRule, refuse_async, scoped_request_class
 from .transport import transport_for
 from .websocket import WebSocket
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Response
     from flask.sessions import SessionMixin
     from flask.typing import ResponseReturnValue
+    from websockets.extensions import Extension
 
     from .websocket import Headers
 
@@ -231,12 +231,10 @@ class SocketRequest:
             ping_interval=config["SOCKETS_PING_INTERVAL"],
             ping_timeout=config["SOCKETS_PING_TIMEOUT"],
         )
-        engine = ServerProtocol(
-            state=OPEN, max_size=options.max_message_size, logger=engine_logger
-        )
+        extensions: Sequence[Extension] = ()
         if config["SOCKETS_COMPRESSION"] and not handover.is_upgraded:
-            self.extensions, engine.extensions = choose_compression(self.environ)
-        connection = Connection(transport_for(handover.socket), engine, options)
+            self.extensions, extensions = choose_compression(self.environ)
+        connection = Connection(transport_for(handover.socket), options, extensions)
         # The first use of the WebSocket may be in another greenlet or thread, where
         # Flask's context isn't.
         context = contextvars.copy_context()

@@ -38,7 +38,10 @@ class KeptConnection(t.Protocol):
     """What the keeper asks of a connection. None of it may block."""
 
     transport: Transport
-    is_closed: bool
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed, or has started to."""
 
     def look_after(self, now: float) -> None:
         """Read what has come, answer pings, send pings, cut what is overdue.

@@ -35,8 +35,9 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import run_wsgi_app
 
 from . import keeper, servers
-from .connection import READ_SIZE, engine_logger
+from .connection import READ_SIZE
 from .exceptions import ConnectionClosed
+from .protocol import engine_logger
 from .transport import GeventTransport, transport_for
 
 if t.TYPE_CHECKING:

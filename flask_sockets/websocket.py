@@ -18,7 +18,8 @@ if t.TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .connection import Connection, Message
+    from .connection import Connection
+    from .protocol import Message
 
     Headers: t.TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -321,12 +322,7 @@ class WebSocket(_Base):
             else:
                 self.close(int.from_bytes(payload[:2], "big"), payload[2:])
             return
-        engine = self.connection.engine
-        if opcode == frames.PING:
-            send = engine.send_ping
-        elif opcode == frames.PONG:
-            send = engine.send_pong
-        else:
+        if opcode not in (frames.PING, frames.PONG):
             raise ValueError(f"A frame of opcode {opcode!r} can't be sent by itself.")
         if len(payload) > frames.MAX_CONTROL_PAYLOAD:
             raise ValueError(
@@ -335,7 +331,7 @@ class WebSocket(_Base):
             )
         self.ensure_accepted()
         try:
-            self.connection.send_control(lambda: send(payload))
+            self.connection.send_control(opcode, payload)
         except ConnectionClosed as error:
             raise self._closed_error() from error
 

@@ -151,7 +151,7 @@ def test_a_large_message_in_small_pieces_takes_linear_time(flavour: Flavour) -> 
         data = frame(BINARY, bytes(size))
         start = time.process_time()
         for position in range(0, len(data), 4096):
-            connection._buffer += data[position : position + 4096]
+            connection.protocol.receive_data(data[position : position + 4096])
             connection._parse(ahead=False)
         assert len(ws.receive() or b"") == size
         return time.process_time() - start
@@ -264,7 +264,7 @@ def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
     ws, peer = flavour.connect(tcp=True)
     count = 30
     client = flavour.spawn(peer.send, frame(BINARY, bytes(MIB)) * count)
-    flavour.eventually(lambda: not ws.connection._has_room())
+    flavour.eventually(lambda: not ws.connection.protocol.has_room())
     flavour.sleep(10 * keeper.INTERVAL)
     assert 1 <= len(ws.connection.messages) <= 3
     for _ in range(count):
@@ -278,8 +278,9 @@ def test_pings_are_held_one_at_a_time(flavour: Flavour) -> None:
     fill(ws)
     client = flavour.spawn(peer.send, *(frame(PING, b"%d" % n) for n in range(5000)))
     client.result()
-    flavour.eventually(lambda: ws.connection._control.get(PONG, b"")[2:] == b"4999")
-    assert len(ws.connection._control) == 1
+    due = ws.connection.protocol.frames_due
+    flavour.eventually(lambda: due.get(PONG, b"")[2:] == b"4999")
+    assert len(due) == 1
     while peer.read().opcode != PONG:  # Perhaps one that was begun before.
         pass
 

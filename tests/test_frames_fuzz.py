@@ -13,7 +13,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from flask_sockets import keeper
-from flask_sockets.connection import engine_logger
+from flask_sockets.protocol import engine_logger
 
 from . import wire
 from .wire import (

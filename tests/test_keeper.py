@@ -11,6 +11,7 @@ import pytest
 
 from flask_sockets import ConnectionClosed, keeper
 from flask_sockets import connection as connection_module
+from flask_sockets.protocol import MAX_MESSAGES_AHEAD
 
 from . import wire
 from .wire import CLOSE, PING, PONG, TEXT, Flavour, close_frame, frame
@@ -138,7 +139,7 @@ def test_a_client_whose_messages_pile_up_is_not_given_up(flavour: Flavour) -> No
     """Its pong is behind messages that the handler hasn't received."""
     ws, peer = flavour.connect(ping_interval=0.02, ping_timeout=0.02)
     connection = ws.connection
-    connection.messages.extend([b""] * connection_module.MAX_MESSAGES_AHEAD)
+    connection.messages.extend([b""] * MAX_MESSAGES_AHEAD)
     assert [peer.read() for _ in range(4)] == [(PING, b"")] * 4
     assert not ws.closed
 
@@ -232,7 +233,7 @@ def test_a_race_with_the_handlers_close_is_quiet(
     ws, _ = flavour.connect(ping_interval=0, ping_timeout=0)
     connection = ws.connection
     keeper.forget(connection)
-    connection.engine.send_close(1000)  # Not known to the connection yet.
+    connection.protocol.send_close(1000, "")  # By another, at this moment.
     connection._keep_alive(time.monotonic(), False)
     connection._keep_alive(time.monotonic() + 1, False)
     assert ws.closed

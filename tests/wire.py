@@ -20,13 +20,12 @@ import gevent.ssl
 from flask import Flask, got_request_exception
 from gevent.pywsgi import WSGIServer
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 from werkzeug.serving import make_server
 
 from flask_sockets import Sockets, WebSocket, WebSocketHandler
-from flask_sockets.connection import Connection, Options, engine_logger
+from flask_sockets.connection import Connection
+from flask_sockets.protocol import Options
 from flask_sockets.transport import transport_for
 
 #: Seconds after which a test gives up. Nothing is ever measured against it.
@@ -223,15 +222,12 @@ class Flavour:
         handshake: t.Callable[[Connection], None] | None = None,
     ) -> WebSocket:
         """The server's end, as its handler gets it."""
-        engine = ServerProtocol(state=OPEN, max_size=max_size, logger=engine_logger)
-        if deflate:
-            engine.extensions = [PerMessageDeflate(False, False, 15, 15)]
         connection = Connection(
             transport_for(sock),
-            engine,
             Options(
                 max_size, ping_interval, ping_timeout, max_fragments, max_read_ahead
             ),
+            [PerMessageDeflate(False, False, 15, 15)] if deflate else [],
         )
 
         def switch_protocols(subprotocol: t.Any, headers: t.Any) -> str | None:
