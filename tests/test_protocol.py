@@ -168,9 +168,8 @@ def test_nothing_is_sent_when_closed() -> None:
 def test_nothing_is_kept_after_the_end() -> None:
     """Neither what came behind the Close nor what comes later."""
     protocol = create()
-    read(protocol, close_frame(), frame(TEXT, bytes(1000)))
-    read(protocol, frame(TEXT, bytes(1000)))
-    assert not protocol.messages
+    assert read(protocol, close_frame(), frame(TEXT, bytes(1000))) == []
+    assert read(protocol, frame(TEXT, bytes(1000))) == []
     assert not protocol._buffer
 
 
