@@ -72,8 +72,8 @@ class Connection:
         # The read lock is held by whoever reads from the socket: the greenlet or
         # thread that receives or, for an instant, the keeper.
         self._read_lock = transport.new_lock()
-        # There was less to read than was asked for, so now there is nothing: waiting
-        # is cheaper than asking once more.
+        # There was nothing to read, or less than was asked for, so that there is
+        # nothing now: waiting is cheaper than asking once more.
         self._is_drained = False
         self._is_at_end = False  # Nothing more can be read or written.
         self._was_served = False  # Someone got a message since the last look.
@@ -165,15 +165,16 @@ class Connection:
         :return: ``None`` if the connection has ended.
         :raises TimeoutError: at the deadline.
         """
-        if not self.messages:
+        messages = self.messages
+        if not messages:
             self._read_until(self._is_served, deadline)
-            if not self.messages:
+            if not messages:
                 return None
         self._was_served = True
-        return self.messages.popleft()
+        return messages.popleft()
 
     def _is_served(self) -> bool:
-        return bool(self.messages) or self.is_over
+        return bool(self.messages) or self._is_at_end or self.protocol.is_over
 
     def _read_until(
         self, is_done: Callable[[], bool], deadline: float | None, ahead: bool = False
@@ -182,17 +183,19 @@ class Connection:
 
         :param ahead: as for :meth:`_parse`.
         """
-        _acquire(self._read_lock, deadline)
+        if not self._read_lock.acquire(False):
+            _wait_for(self._read_lock, deadline)
         try:
             # Whoever held the lock before may have read all there is to wait for.
-            if not is_done():
+            if self.protocol.has_unread and not is_done():
                 self._parse(ahead)
+            if deadline is not None:
+                self._is_drained = False  # Ask once before it is too late.
             while not is_done():
-                if (self._is_drained and deadline is None) or not self._read_now(ahead):
+                if self._is_drained:
                     self.transport.wait_readable(_remaining(deadline))
-                    self._is_drained = False
                     self._turn_end = None
-                    continue
+                self._read_now(ahead)
                 self._flush()
                 if not self._is_drained or deadline is not None:
                     self._end_turn()
@@ -241,6 +244,7 @@ class Connection:
         except OSError:
             data = b""
         if data is None:
+            self._is_drained = True
             return False
         if not data:
             self._lose()
@@ -270,13 +274,15 @@ class Connection:
         :raises TimeoutError: at the deadline.
         :raises ConnectionClosed: if the connection is closed, or lost meanwhile.
         """
-        _acquire(self._write_lock, deadline)
+        protocol = self.protocol
+        if not self._write_lock.acquire(False):
+            _wait_for(self._write_lock, deadline)
         try:
             if self._unsent:
                 self._write_unsent(deadline)
-            if self.protocol.is_closed:
-                raise self.protocol.closed_error()
-            if self.protocol.is_compressed:
+            if protocol.is_closed:
+                raise protocol.closed_error()
+            if protocol.is_compressed:
                 frame = self._compress(opcode, payload)
             else:
                 frame = frames.encode(opcode, payload)
@@ -284,14 +290,14 @@ class Connection:
                 size = self.transport.send(frame)
             except OSError:
                 self._lose_output()
-                raise self.protocol.closed_error() from None
+                raise protocol.closed_error() from None
             if size < len(frame):
                 self._write_rest(frame, size, deadline)
             self.sent.messages += 1
             self.sent.bytes += len(payload)
         finally:
             self._write_lock.release()
-            if self.protocol.frames_due:
+            if protocol.frames_due:
                 self._flush()
 
     def _write_rest(self, frame: bytes, size: int, deadline: float | None) -> None:
@@ -376,22 +382,8 @@ class Connection:
         Whoever holds the write lock calls this after they have released it. What the
         kernel doesn't take now is left to the keeper.
         """
-        while self._is_output_due() and self._write_lock.acquire(False):
-            try:
-                is_all_out = self._flush_now()
-            except ConnectionClosed:
-                self._unsent = _NOTHING
-                self.protocol.frames_due.clear()
-                self._is_output_ended = True
-                return
-            finally:
-                self._write_lock.release()
-            if not is_all_out:
-                return
-
-    def _is_output_due(self) -> bool:
         protocol = self.protocol
-        return bool(
+        while (
             self._unsent
             or protocol.frames_due
             or (
@@ -399,7 +391,18 @@ class Connection:
                 and protocol.is_over
                 and not self._is_output_ended
             )
-        )
+        ) and self._write_lock.acquire(False):
+            try:
+                is_all_out = self._flush_now()
+            except ConnectionClosed:
+                self._unsent = _NOTHING
+                protocol.frames_due.clear()
+                self._is_output_ended = True
+                return
+            finally:
+                self._write_lock.release()
+            if not is_all_out:
+                return
 
     def _flush_now(self) -> bool:
         """Give the kernel what it takes now, and say if that is all that is due."""
@@ -499,7 +502,8 @@ class Connection:
             self.protocol.send_control(frames.PING, b"")
 
 
-def _acquire(lock: t.Any, deadline: float | None) -> None:
+def _wait_for(lock: t.Any, deadline: float | None) -> None:
+    """Acquire a lock that isn't free."""
     if deadline is None:
         lock.acquire()
     elif not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):

@@ -102,6 +102,11 @@ class Protocol:
 
     # For the side that reads
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is something that isn't read, perhaps since it has to wait."""
+        return bool(self._buffer)
+
     def receive_data(self, data: bytes) -> None:
         """Add what came from the network to what is to be read."""
         if self.is_over:
@@ -119,12 +124,12 @@ class Protocol:
 
         :return: whether there is something else behind them: see :meth:`read_frame`.
         """
-        if self._fragments is not None:
-            return bool(self._buffer)
         buffer = self._buffer
+        if self._fragments is not None:
+            return bool(buffer)
         limit = self.options.max_message_size
-        start = 0
-        while start < len(buffer):
+        start, size = 0, len(buffer)
+        while start < size:
             whole = frames.read_message(buffer, start, limit)
             if whole is None:
                 break
@@ -135,8 +140,9 @@ class Protocol:
                 break  # Found once more when it is its turn.
             self._deliver(message, len(payload))
             start = end
-        self._drop(start)
-        return bool(self._buffer)
+        if start:
+            self._drop(start)
+        return start < size
 
     # For one at a time
 
@@ -362,8 +368,9 @@ class Protocol:
     def _deliver(self, message: Message, size: int) -> None:
         if self.is_discarding:
             return
-        self.received.messages += 1
-        self.received.bytes += size
+        received = self.received
+        received.messages += 1
+        received.bytes += size
         self.messages.append(message)
 
     # What is to be sent

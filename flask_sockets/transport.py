@@ -64,14 +64,11 @@ class Transport:
         self._tls_class = next(
             (cls for cls in _TLS_CLASSES if isinstance(sock, cls)), None
         )
+        self.is_tls = self._tls_class is not None
         self._timeout_before: float | None = None
         self._is_shut_down = False
         self._receive = sock.recv
         self._send = sock.send
-
-    @property
-    def is_tls(self) -> bool:
-        return self._tls_class is not None
 
     def open(self) -> None:
         """Take the socket from the server.
@@ -184,7 +181,8 @@ class GeventTransport(Transport):
         super().__init__(sock)
         self._hub = gevent.get_hub()
         # Made once: that takes longer than most of the waiting.
-        self._watchers: dict[int, t.Any] = {}
+        self._read_watcher: t.Any = None
+        self._write_watcher: t.Any = None
         # gevent's methods would wait where these say that there is nothing.
         raw = getattr(sock, "_sock", None)
         if raw is not None and not self.is_tls:
@@ -193,23 +191,26 @@ class GeventTransport(Transport):
 
     def close(self) -> None:
         super().close()
-        for watcher in self._watchers.values():
-            watcher.close()
-        self._watchers.clear()
+        for watcher in (self._read_watcher, self._write_watcher):
+            if watcher is not None:
+                watcher.close()
+        self._read_watcher = self._write_watcher = None
 
     def wait_readable(self, timeout: float | None) -> bool:
-        return self._wait(1, timeout)
-
-    def wait_writable(self, timeout: float | None) -> bool:
-        return self._wait(2, timeout)
-
-    def _wait(self, events: int, timeout: float | None) -> bool:
         if self._fileno() < 0:  # Closed by the server. The next use says so.
             return True
-        watcher = self._watchers.get(events)
-        if watcher is None:
-            watcher = self._hub.loop.io(self._fileno(), events)
-            self._watchers[events] = watcher
+        if self._read_watcher is None:
+            self._read_watcher = self._hub.loop.io(self._fileno(), 1)
+        return self._wait(self._read_watcher, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        if self._fileno() < 0:
+            return True
+        if self._write_watcher is None:
+            self._write_watcher = self._hub.loop.io(self._fileno(), 2)
+        return self._wait(self._write_watcher, timeout)
+
+    def _wait(self, watcher: t.Any, timeout: float | None) -> bool:
         if timeout is None:
             self._hub.wait(watcher)
             return True

@@ -259,21 +259,21 @@ class WebSocket(_Base):
             raise self._closed_error()
         if isinstance(message, str):
             payload = message.encode()
+            is_text = not binary
         elif isinstance(message, (bytes, bytearray, memoryview)):
             payload = bytes(message)
-            if binary is False:
+            is_text = binary is False
+            if is_text:
                 payload.decode()
         else:
             raise TypeError(
                 "A message is 'str' or 'bytes',"
                 f" not '{type(message).__name__}'. Use 'send_json()' for other values."
             )
-        if binary is None:
-            binary = not isinstance(message, str)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.connection.write(
-                frames.BINARY if binary else frames.TEXT, payload, deadline
+                frames.TEXT if is_text else frames.BINARY, payload, deadline
             )
         except ConnectionClosed as error:
             raise self._closed_error() from error
