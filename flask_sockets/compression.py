@@ -108,9 +108,10 @@ def choose_compression(
     :return: the header that says so, and the extension for the engine.
     :raises werkzeug.exceptions.BadRequest: if the client's header is malformed.
     """
-    headers = Headers()
-    if offers := environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS"):
-        headers["Sec-WebSocket-Extensions"] = offers
+    offers = environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
+    if not offers:
+        return None, []
+    headers = Headers({"Sec-WebSocket-Extensions": offers})
     try:
         return ServerProtocol(extensions=[_FACTORY]).process_extensions(headers)
     except InvalidHandshake as error:

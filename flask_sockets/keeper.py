@@ -97,7 +97,9 @@ def keep(connection: KeptConnection) -> None:
     """Look after a connection from now on."""
     transport = connection.transport
     with _lock:
-        keeper = _keepers.setdefault(transport.scheduler, _Keeper())
+        keeper = _keepers.get(transport.scheduler)
+        if keeper is None:
+            keeper = _keepers[transport.scheduler] = _Keeper()
         keeper.connections.add(connection)
         start = not keeper.is_running
         keeper.is_running = True
