@@ -164,6 +164,7 @@ class WebSocket(_Base):
                 raise ConnectionClosed(1006, "answered with an HTTP response", self)
             self.subprotocol = self._switch_protocols(subprotocol, headers)
             self._is_accepted = True
+            del self._switch_protocols  # Done once. It keeps much in memory.
             return True
         finally:
             self._accept_lock.release()
