@@ -209,4 +209,7 @@ def _install_middleware(app: Flask) -> None:
             name = None
     if name is None:
         holder, name = app, "wsgi_app"
-    setattr(holder, name, SocketMiddleware(getattr(holder, name), app))
+    middleware = SocketMiddleware(getattr(holder, name), app)
+    # The method, not the object: Python calls an object by way of C, and every
+    # greenlet that waits below has a copy of its C stack in memory.
+    setattr(holder, name, middleware.__call__)
