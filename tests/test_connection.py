@@ -81,6 +81,19 @@ def test_a_message_may_come_byte_by_byte(flavour: Flavour) -> None:
     assert task.result() == "x" * 200
 
 
+def test_a_timeout_of_zero_takes_what_has_come(flavour: Flavour) -> None:
+    """Though all there was had been read before: it asks once more."""
+    ws, peer = flavour.connect()
+    keeper.forget(ws.connection)  # Which would read it.
+    for text in ("a", "b"):
+        peer.send(frame(TEXT, text.encode()))
+        assert ws.receive(timeout=0) == text
+        with pytest.raises(TimeoutError):
+            ws.receive(timeout=0)
+        peer.send(frame(TEXT, b"read without a timeout"))
+        assert ws.receive() == "read without a timeout"
+
+
 def test_a_fragmented_message_is_put_together(flavour: Flavour) -> None:
     """Control frames may come between the fragments (RFC 6455 section 5.4)."""
     ws, peer = flavour.connect()
