@@ -325,7 +325,8 @@ def serve(
 
 @contextlib.contextmanager
 def _serve_with_werkzeug(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[int]:
-    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=tls)
+    context = None if tls is None else server_tls(ssl.SSLContext, tls)
+    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context)
     server.daemon_threads = False  # So that closing waits for them.
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -345,8 +346,7 @@ def _serve_with_pywsgi(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[in
     def run() -> None:
         options = {}
         if tls is not None:
-            options["ssl_context"] = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            options["ssl_context"].load_cert_chain(*tls)
+            options["ssl_context"] = server_tls(gevent.ssl.SSLContext, tls)
         server = WSGIServer(
             ("127.0.0.1", 0),
             app,
@@ -376,6 +376,20 @@ def _serve_with_pywsgi(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[in
     finally:
         running["stop"].send()
         thread.join()
+
+
+def server_tls(cls: t.Any, tls: tuple[str, str]) -> t.Any:
+    """What a server needs for TLS.
+
+    Without session tickets: a client with a thread that reads gets those while another
+    thread sends the handshake, which before Python 3.13 may be lost then.
+
+    :param cls: the class of contexts.
+    """
+    context = cls(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls)
+    context.num_tickets = 0
+    return context
 
 
 def client_tls(certificate: str) -> ssl.SSLContext:
