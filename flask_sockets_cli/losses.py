@@ -1,7 +1,14 @@
-"""Hears of file events that are lost on the way, of which watchdog tells nobody."""
+"""Hears of file events that get lost, of which watchdog tells nobody.
+
+It has no public place for that, so its innermost functions are wrapped, those that are
+the same in its versions 6 and 7.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import logging
 import sys
 import threading
@@ -11,32 +18,33 @@ from watchdog.utils import BaseThread, UnsupportedLibcError
 
 _IN_Q_OVERFLOW = 0x4000
 
-_silence = logging.NullHandler()
 _hook_before = threading.excepthook
+_silence = logging.NullHandler()
+_inotify: t.Any = None
 _reader: t.Any = None
 
 if sys.platform == "linux":
-    try:
-        from watchdog.observers import inotify_c
-    except UnsupportedLibcError:
-        pass  # then watchdog polls
-    else:
-        # What reads the kernel's events and takes them apart, in watchdog 6 and in 7.
-        for name in ("Inotify", "InotifyFD"):
-            _reader = getattr(inotify_c, name, _reader)
+    with contextlib.suppress(UnsupportedLibcError):  # then watchdog polls
+        from watchdog.observers import inotify_c as _inotify
 
+# The class that reads events, in watchdog 6 and in 7.
+for _name in ("Inotify", "InotifyFD"):
+    _reader = getattr(_inotify, _name, _reader)
+
+_add_watch: t.Any = getattr(_inotify, "inotify_add_watch", None)
 _parse: t.Any = getattr(_reader, "_parse_event_buffer", None)
 
 #: Whether directories that are moved into a watched tree are not watched with it, and
 #: cannot be told from those that are made there, which are: so it is in watchdog 6.
-MISSES_DIRECTORIES = _reader is not None and _reader.__name__ == "Inotify"
+MISSES_DIRECTORIES = hasattr(_inotify, "Inotify")
 
 
 def listen(lost: t.Callable[[BaseException | None], object]) -> None:
     """Be told of losses in this process, in place of whoever was told before.
 
-    :param lost: called in a thread of watchdog's, with the exception that ends this
-        thread, or ``None`` if the kernel's queue was full.
+    :param lost: called in whatever thread finds out: with ``None`` if the kernel's
+        queue was full, with an ``OSError`` of the number ``ENOSPC`` if no watch was
+        left for a directory, with the exception that ends a thread of watchdog's.
     """
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -52,16 +60,26 @@ def listen(lost: t.Callable[[BaseException | None], object]) -> None:
 
             yield event
 
-    # A thread that dies leaves its directories unwatched. Some of watchdog 6 do when
-    # directories come and go quickly.
+    def add_watch(*args: t.Any) -> t.Any:
+        descriptor = _add_watch(*args)
+
+        if descriptor == -1 and ctypes.get_errno() == errno.ENOSPC:
+            lost(OSError(errno.ENOSPC, "inotify watch limit reached"))
+
+        return descriptor
+
+    # Some threads of watchdog 6 die when directories come and go quickly.
     threading.excepthook = hook
 
+    # watchdog 6 passes over the kernel's word for a full queue, and 7 only logs it.
     if _parse is not None:
-        # watchdog 6 passes over the kernel's word for a full queue, and 7 does no more
-        # than log it. No public part of either tells, so it is taken from where both
-        # come across it.
         _reader._parse_event_buffer = staticmethod(parse)
 
-        for name in ("inotify", "inotify_c"):
-            # It is said in better words than those.
-            logging.getLogger(f"watchdog.observers.{name}").addHandler(_silence)
+    # Both pass over directories that they cannot watch: 7 over all but the one that it
+    # is asked for itself, 6 over new ones.
+    if _add_watch is not None:
+        _inotify.inotify_add_watch = add_watch
+
+    # What is logged about it is said in better words.
+    for name in ("inotify", "inotify_c"):
+        logging.getLogger(f"watchdog.observers.{name}").addHandler(_silence)

@@ -6,6 +6,7 @@ has run out of watches.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import typing as t
@@ -58,8 +59,8 @@ class Watcher:
     """Watches directories.
 
     :param found: called with the events, in a thread of watchdog's.
-    :param lost: called, in a thread of watchdog's as well, when events were lost. It is
-        not called again before :meth:`watch_anew` has been.
+    :param lost: called, in whatever thread, when events were lost. It is not called
+        again before :meth:`watch_anew` has been.
     :param warn: called with a sentence when the watching has become worse.
     """
 
@@ -76,6 +77,7 @@ class Watcher:
         self._watched: dict[str, bool] = {}
         self._watches: dict[str, ObservedWatch] = {}
         self._polls = False
+        self._limit: OSError | None = None
         self._whole = True
         listen(self._lost)
         self._start()
@@ -119,7 +121,12 @@ class Watcher:
         self._watched.clear()
         self._watches.clear()
         self._whole = True
-        self._start()
+
+        if self._limit is not None and not self._polls:
+            self._poll(self._limit)
+        else:
+            self._start()
+
         self.watch(directories)
 
     def watches_below(self, directory: str) -> bool:
@@ -130,8 +137,6 @@ class Watcher:
         """Make sure that directories which are new in watched ones are watched, too."""
         if MISSES_DIRECTORIES and not self._polls:
             self._pass_on_loss()
-        else:
-            self.watch({})
 
     def forget(self, directory: str) -> None:
         """A directory is gone; if it comes back it is to be watched anew."""
@@ -184,27 +189,15 @@ class Watcher:
                     elif attempt == _ATTEMPTS - 1:
                         raise
 
-        if sys.platform == "linux" and not self._polls:
-            self._probe()
-
-    def _probe(self) -> None:
-        """Raise if there are no watches left.
-
-        watchdog passes over directories inside of a tree that it cannot watch: 7 over
-        all of them, 6 over new ones. The one it is asked for itself always tells. Here
-        that is one in which nothing is edited, so it has no watch already.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            self._observer.unschedule(self._observer.schedule(self._handler, "/proc"))
+        if self._limit is not None and not self._polls:
+            raise self._limit
 
     def _lost(self, error: BaseException | None) -> None:
-        """Hear of a loss.
-
-        :param error: what has ended a thread of watchdog's, ``None`` for a full queue.
-        """
         if error is None:
             self._warn_once(_OVERFLOW_ADVICE)
-        else:
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            self._limit = error
+        elif self._limit is None:  # else that is what watchdog has stumbled over
             self._warn_once(_FAILURE_ADVICE.format(error=error))
 
         self._pass_on_loss()
