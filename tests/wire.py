@@ -382,7 +382,7 @@ def server_tls(cls: t.Any, tls: tuple[str, str]) -> t.Any:
     """What a server needs for TLS.
 
     Without session tickets: a client with a thread that reads gets those while another
-    thread sends the handshake, which before Python 3.13 may be lost then.
+    thread sends the handshake, which then was lost now and then (Python 3.11).
 
     :param cls: the class of contexts.
     """
