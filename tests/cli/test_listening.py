@@ -15,7 +15,7 @@ from websockets.sync.client import unix_connect
 from flask_sockets_cli.listening import listen
 
 from ..process import Process, until
-from .test_wsrun_live import WEBSOCKETS, write_app
+from .apps import WEBSOCKETS, write_app
 
 pytestmark = pytest.mark.skipif(
     not hasattr(socket, "AF_UNIX"), reason="there are no sockets with a path"

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from flask_sockets_cli.live import PATH
 
 from ..process import PATIENCE, port_of
-from .test_wsrun_live import UPGRADE, get, wsrun
+from .apps import UPGRADE, get, wsrun
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sends signals to process groups"

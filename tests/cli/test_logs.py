@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..process import Process, port_of
-from .test_wsrun_live import get
+from .apps import get
 
 APP = """
 from flask import Flask, abort

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ..process import Process, port_of, until
-from .test_wsrun_live import get, write_app, wsrun
+from .apps import get, write_app, wsrun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are Linux'")
 

@@ -14,7 +14,7 @@ import pytest
 from flask_sockets_cli.timing import ImportTimes
 
 from ..process import port_of
-from .test_wsrun_live import get, write_app, wsrun
+from .apps import get, write_app, wsrun
 
 #: A library that takes its time, and keeps a record of its imports.
 SLOW = """\

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from ..process import PATIENCE, port_of, until
-from .test_wsrun_live import get, wsrun
+from .apps import get, wsrun
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="counts threads and files in /proc"

@@ -16,7 +16,7 @@ from flask_sockets_cli.launching import Gone, Warm
 from flask_sockets_cli.settings import Settings
 
 from ..process import PATIENCE
-from .test_wsrun_live import get, write_app
+from .apps import get, write_app
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sockets are inherited in another way"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
 from websockets.sync.client import connect
 
-from ..process import Process, port_of
-from .test_wsrun_live import UPGRADE, WEBSOCKETS, get, write_app, wsrun
+from ..process import Process, port_of, until
+from .apps import UPGRADE, WEBSOCKETS, get, write_app, wsrun
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sends signals to process groups"
@@ -354,3 +355,134 @@ def test_an_exception_before_the_handshake_is_shown_once(
         )
         assert process.output.count("Traceback") == 1
         assert process.output.count("RuntimeError: a mistake") == 1
+
+
+@pytest.mark.parametrize("reload", ["--reload", "--no-reload"])
+def test_interrupt_ends_everything_quietly(tmp_path: Path, reload: str) -> None:
+    """Ctrl-C, which reaches every process, ends them all with status 0 and no word."""
+    write_app(tmp_path)
+
+    with wsrun(tmp_path, reload) as server:
+        port = port_of(server)
+        server.wait_for("Debugger PIN.*\n")
+        get(port)
+        server.wait_for('"GET / HTTP/1.1" 200 -\n')
+        before = server.output
+        assert len(server.members()) == 3
+        server.signal_group(signal.SIGINT)
+        assert server.wait() == 0
+        assert server.output == before
+        assert server.members() == {}
+
+
+def test_interrupt_that_comes_doubled_counts_once(tmp_path: Path) -> None:
+    """A program around the server that passes Ctrl-C on does not cut WebSockets."""
+    write_app(tmp_path, more=WEBSOCKETS)
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        with connect(f"ws://127.0.0.1:{port}/echo") as client:
+            client.send("hello")
+            assert client.recv(timeout=30) == "hello"
+            server.signal_group(signal.SIGINT)
+            time.sleep(0.01)
+            server.signal(signal.SIGINT)
+
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(timeout=30)
+
+        assert closed.value.rcvd == Close(1001, "server stopping")
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """The command alone is told to end, and takes the processes below with it."""
+    write_app(tmp_path)
+
+    with wsrun(tmp_path) as server:
+        port_of(server)
+        server.signal(number)
+        assert server.wait() == 0
+        assert server.members() == {}
+
+
+def test_interrupt_while_the_app_loads_ends_everything(tmp_path: Path) -> None:
+    """An app that takes its time to load does not hold up Ctrl-C."""
+    (tmp_path / "app.py").write_text(
+        "import time\nprint('loading', flush=True)\nwhile True:\n    pass\n"
+    )
+
+    with wsrun(tmp_path) as server:
+        server.wait_for("loading")
+        server.signal_group(signal.SIGINT)
+        assert server.wait() == 0
+        assert server.members() == {}
+
+
+def test_second_interrupt_does_not_wait(tmp_path: Path) -> None:
+    """The first Ctrl-C lets a request end, the second does not."""
+    write_app(
+        tmp_path,
+        more="""
+import time
+
+@app.route("/slow")
+def slow():
+    print("slow has begun", flush=True)
+    time.sleep(3600)
+""",
+    )
+
+    with wsrun(tmp_path, "--grace", "3600") as server:
+        port = port_of(server)
+
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            server.wait_for("slow has begun")
+            server.signal_group(signal.SIGINT)
+
+            # The first has been heard when new connections are accepted no more.
+            def refuses() -> bool:
+                with socket.create_connection(("127.0.0.1", port)) as other:
+                    other.settimeout(0.2)
+                    other.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+                    try:
+                        return not other.recv(1)
+                    except TimeoutError:
+                        return True
+
+            until(refuses, "the server to stop accepting")
+            assert len(server.members()) == 3
+            server.signal_group(signal.SIGINT)
+            assert server.wait() == 0
+            assert server.members() == {}
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_killed_command_takes_everything_with_it(tmp_path: Path, busy: bool) -> None:
+    """Nothing is left when the command is killed, even while a view never yields."""
+    write_app(
+        tmp_path,
+        more="""
+@app.route("/stuck")
+def stuck():
+    print("stuck has begun", flush=True)
+    while True:
+        pass
+""",
+    )
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            if busy:
+                client.sendall(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                server.wait_for("stuck has begun")
+
+            server.signal(signal.SIGKILL)
+            assert server.wait() == -signal.SIGKILL
+            until(lambda: not server.members(), "the processes to end")
