@@ -184,6 +184,7 @@ def show_last():
 
         assert server.output.count("sysctl") == 1
         assert "Traceback" not in server.output
+        assert "has failed" not in server.output
 
 
 def test_directory_that_is_moved_in_is_watched(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ events are told.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import struct
 import sys
@@ -169,6 +170,47 @@ def test_limit_of_the_system_is_told_once_and_polled_around(
             found.wait_for(directory / "c.py")
     finally:
         watcher.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux'")
+@pytest.mark.parametrize("when", ["start", "later"])
+def test_no_watch_for_a_directory_inside_of_a_tree_is_polled_around(
+    tmp_path: Path,
+    watcher: Watcher,
+    found: Found,
+    lost: Losses,
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    """watchdog itself passes over it, at once or when the directory comes later."""
+    add_watch = losses._add_watch
+
+    def fail_inside(inotify: int, path: bytes, mask: int) -> t.Any:
+        if not path.endswith(b"inside"):
+            return add_watch(inotify, path, mask)
+
+        ctypes.set_errno(errno.ENOSPC)
+        return -1
+
+    monkeypatch.setattr(losses, "_add_watch", fail_inside)
+
+    if when == "start":
+        (tmp_path / "inside").mkdir()
+        watcher.watch({str(tmp_path): True})
+        lost.wait_for_one()
+    else:
+        watcher.watch({str(tmp_path): True})
+        (tmp_path / "inside").mkdir()
+        lost.wait_for_one()
+        watcher.watch_anew({str(tmp_path): True})
+
+    assert watcher.name == "polling"
+    assert lost.count == 1
+    assert len(warnings) == 1
+    assert "fs.inotify.max_user_watches" in warnings[0]
+    (tmp_path / "inside" / "a.py").touch()
+    found.wait_for(tmp_path / "inside" / "a.py")
 
 
 def test_thread_that_dies_is_a_loss_and_is_replaced(
