@@ -531,7 +531,7 @@ def test_finish_ends_whoever_is_still_at_the_socket(flavour: Flavour) -> None:
     peer = Peer(client)
     fill(ws)
     receiver = flavour.spawn(ws.receive)
-    senders = [flavour.spawn(ws.send, bytes(100_000)) for _ in range(3)]
+    senders = [flavour.spawn(ws.send, bytes(16 * MIB)) for _ in range(3)]
     flavour.eventually(lambda: ws.connection._unsent)
     ws.connection.finish(1000, "", timeout=0.05)
     assert server.gettimeout() == 12
