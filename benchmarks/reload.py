@@ -100,6 +100,13 @@ PEERS = {
         [str(HERE.parent), *HEAVIER_PACKAGES],
         "flask_run_heavier",
     ),
+    "ours_preloading": Peer(
+        f"{WSRUN} --preload requests --preload sqlalchemy.orm",
+        HEAVIER + SOCKETS_APP,
+        ["flask", "gevent", "watchdog", *HEAVIER_PACKAGES],
+        [str(HERE.parent), *HEAVIER_PACKAGES],
+        "flask_run_heavier",
+    ),
     "flask_run_heavier": Peer(
         FLASK_RUN,
         HEAVIER + FLASK_APP,
