@@ -108,7 +108,13 @@ def explain(failure: BaseException) -> None:
     elif isinstance(failure, ServerCrashed):
         say(f"Error: {failure}")
     else:
-        say("".join(traceback.format_exception(failure)).rstrip())
+        show_exception(failure, failure.__traceback__)
+
+
+def show_exception(error: BaseException, tb: types.TracebackType | None) -> None:
+    """Say in the terminal what Python says of an exception that nobody has caught."""
+    lines = traceback.format_exception(type(error), error, tb)
+    say("".join(lines).rstrip())
 
 
 def wrap(

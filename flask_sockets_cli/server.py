@@ -9,7 +9,6 @@ import os
 import socket
 import ssl
 import time
-import traceback
 import types
 import typing as t
 
@@ -23,8 +22,8 @@ from flask_sockets.keeper import close_all
 from flask_sockets.websocket import WebSocket
 
 from .channel import Channel, Message
-from .loading import app_frames, explain, load, wrap
-from .logs import OURS, access_line, access_logger, say, websocket_line
+from .loading import app_frames, explain, load, show_exception, wrap
+from .logs import OURS, access_line, access_logger, websocket_line
 from .settings import Settings
 from .sources import imported_files, read_afresh
 from .timing import ImportTimes
@@ -77,15 +76,14 @@ def run(
     with ImportTimes() as times:
         app, failure = load(settings, order["first"], order["crash"])
 
-    if failure is not None and (
-        not settings.reload or (order["first"] and isinstance(failure, NoAppException))
-    ):
-        explain(failure)
-        reports.send(event="failed")
-        return 1
-
     if failure is not None:
         explain(failure)
+
+        if not settings.reload or (
+            order["first"] and isinstance(failure, NoAppException)
+        ):
+            reports.send(event="failed")
+            return 1
 
     application, debugger = wrap(settings, app, failure)
     live: Live | None = None
@@ -117,12 +115,11 @@ def run(
                 # Not before it is known above that this server has loaded: until then
                 # it may be killed, for the sake of a later edit.
                 server.start()
+            elif message["do"] == "live" and live is not None:
+                live.changed()
             elif message["do"] == "stop":
                 server.drain(message["code"], message["reason"], settings.grace)
                 return 0
-
-            if message["do"] == "live" and live is not None:
-                live.changed()
 
     return 0
 
@@ -159,8 +156,8 @@ class Handler(WebSocketHandler):
         request's environment with it.
         """
         if isinstance(error, Exception):
-            frames = app_frames(tb)
-            say("".join(traceback.format_exception(kind, error, frames)).rstrip())
+            # A mistake that the server finds has no other frames than its own.
+            show_exception(error, app_frames(tb) or tb)
         else:
             super()._log_error(kind, error, tb)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -343,6 +344,31 @@ def teardown(error):
     if request.path == "/teardown":
         raise RuntimeError("a mistake")
 """
+
+
+def test_a_mistake_that_the_server_finds_has_a_traceback(tmp_path: Path) -> None:
+    """Where no frame is the app's there are those of the server."""
+    write_app(
+        tmp_path,
+        more="""
+def respond(environ, start_response):
+    start_response("200 OK", [])
+    return [object()]
+
+app.wsgi_app = respond
+""",
+    )
+
+    with wsrun(tmp_path, "--no-debugger") as process:
+        with contextlib.suppress(http.client.HTTPException):
+            get(port_of(process))
+
+        process.wait_for(
+            r"^Traceback \(most recent call last\):\n"
+            r'  File ".*gevent/pywsgi\.py", line \d+, in .*\n'
+            r"(  .*\n)+"
+            r"\w+Error: "
+        )
 
 
 @pytest.mark.parametrize("debugger", ["--debugger", "--no-debugger"])
