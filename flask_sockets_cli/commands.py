@@ -103,7 +103,6 @@ class _CertificateType(click.Path):
 @click.option(
     "--live/--no-live",
     default=False,
-    envvar="FLASK_WSRUN_LIVE",
     help="Reload open pages in the browser when a template or static file changes, and"
     " after each reload of the app. For debug mode only.",
 )
@@ -187,11 +186,9 @@ def wsrun_command(
 
     debug = get_debug_flag()
     reload = debug if reload is None else reload
+    live = live and _can_be_live(debug, reload)
 
-    with (
-        make_certificate(cert, key) as certificate,
-        listen(host, port) as listener,
-    ):
+    with make_certificate(cert, key) as certificate, listen(host, port) as listener:
         settings = Settings(
             app=_import_path(info),
             set_debug_flag=info.set_debug_flag,
@@ -201,7 +198,7 @@ def wsrun_command(
             certificate=certificate,
             reload=reload,
             debugger=debug if debugger is None else debugger,
-            live=live and _can_be_live(debug, reload),
+            live=live,
             extra_files=tuple(extra_files or ()),
             exclude_patterns=tuple(exclude_patterns or ()),
             grace=grace,

@@ -18,7 +18,6 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingObserver
 
 from .losses import MISSES_DIRECTORIES, listen
-from .watching import touched
 
 #: What watchdog is asked for. Else it would also tell of files that are only read, and
 #: to read them all after a loss would be the next one.
@@ -218,5 +217,4 @@ class _Handler(FileSystemEventHandler):
         self._found = found
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if touched(event):
-            self._found(event)
+        self._found(event)

@@ -6,6 +6,8 @@ import http.client
 import typing as t
 from pathlib import Path
 
+from flask_sockets_cli.settings import Settings
+
 from ..process import Process
 
 APP = """\
@@ -36,6 +38,26 @@ def echo(ws):
     for message in ws:
         ws.send(message)
 """
+
+#: What the processes below the command are told as a rule.
+SETTINGS = Settings(
+    app=None,
+    set_debug_flag=True,
+    debug=True,
+    host="127.0.0.1",
+    port=0,
+    certificate=None,
+    reload=True,
+    debugger=False,
+    live=False,
+    extra_files=(),
+    exclude_patterns=(),
+    grace=1.0,
+    preload=(),
+    routes=False,
+    open=False,
+    dotenv=None,
+)
 
 
 def write_app(directory: Path, version: str = "1", more: str = "") -> Path:

@@ -17,6 +17,8 @@ from flask.cli import FlaskGroup
 from flask_sockets_cli import listening, supervisor
 from flask_sockets_cli.settings import Settings
 
+from .apps import SETTINGS
+
 
 class Started(t.NamedTuple):
     result: Result
@@ -263,23 +265,8 @@ def test_wrong_usage_has_status_2(
 
 def test_settings_survive_the_way() -> None:
     """What is sent to another interpreter arrives as it was."""
-    settings = Settings(
-        app="a:b('c')",
-        set_debug_flag=True,
-        debug=True,
-        host="::1",
-        port=1,
-        certificate=None,
-        reload=True,
-        debugger=False,
-        live=True,
-        extra_files=(),
-        exclude_patterns=(),
-        grace=0.5,
-        preload=("slow",),
-        routes=False,
-        open=False,
-        dotenv={"A": "1"},
+    settings = dataclasses.replace(
+        SETTINGS, app="a:b('c')", preload=("slow",), dotenv={"A": "1"}
     )
     sent = json.dumps(dataclasses.asdict(settings))
     received = Settings(**json.loads(sent))

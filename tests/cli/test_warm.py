@@ -13,33 +13,12 @@ from pathlib import Path
 import pytest
 
 from flask_sockets_cli.launching import Gone, Warm
-from flask_sockets_cli.settings import Settings
 
 from ..process import PATIENCE
-from .apps import get, write_app
+from .apps import SETTINGS, get, write_app
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sockets are inherited in another way"
-)
-
-
-SETTINGS = Settings(
-    app=None,
-    set_debug_flag=True,
-    debug=True,
-    host="127.0.0.1",
-    port=0,
-    certificate=None,
-    reload=True,
-    debugger=False,
-    live=False,
-    extra_files=(),
-    exclude_patterns=(),
-    grace=1.0,
-    preload=(),
-    routes=False,
-    open=False,
-    dotenv=None,
 )
 
 
