@@ -9,7 +9,7 @@ from .exceptions import ConnectionClosed as ConnectionClosed
 from .exceptions import UpgradeRequired as UpgradeRequired
 from .exceptions import WebSocketError as WebSocketError
 from .extension import Sockets as Sockets
-from .handler import WebSocketHandler as WebSocketHandler
+from .serving.handler import WebSocketHandler as WebSocketHandler
 from .websocket import WebSocket as WebSocket
 
 if t.TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TESTING = (
 def __getattr__(name: str) -> t.Any:
     # Only gunicorn asks for this, as 'gunicorn -k flask_sockets.worker'.
     if name in ("worker", "Worker"):
-        from .workers import GeventWebSocketWorker
+        from .serving.gunicorn import GeventWebSocketWorker
 
         return GeventWebSocketWorker
     if name in _TESTING:

@@ -11,9 +11,6 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
-from . import servers
-from .compression import choose_compression
-from .connection import Connection
 from .exceptions import ConnectionClosed
 from .handshake import (
     build_answer,
@@ -22,10 +19,13 @@ from .handshake import (
     is_handshake,
     is_origin_allowed,
 )
-from .protocol import Options
 from .routing import SocketRule, refuse_async, scoped_request_class
-from .transport import transport_for
+from .serving import handover as servers
 from .websocket import WebSocket
+from .wire.connection import Connection
+from .wire.deflate import choose_compression
+from .wire.protocol import Options
+from .wire.transport import transport_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

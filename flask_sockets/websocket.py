@@ -10,16 +10,16 @@ from geventwebsocket.websocket import WebSocket as GeventWebSocket
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 
-from . import frames
 from .exceptions import ConnectionClosed
+from .wire import frames
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .connection import Connection
-    from .protocol import Message
+    from .wire.connection import Connection
+    from .wire.protocol import Message
 
     Headers: t.TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 

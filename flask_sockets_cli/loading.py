@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 #: Modules whose part in an exception is nobody's business, besides those of this
 #: package: what calls the app, and what loads it.
-_CALLERS = frozenset({"flask.cli", "flask_sockets.handler", "gevent.pywsgi"})
+_CALLERS = frozenset({"flask.cli", "flask_sockets.serving.handler", "gevent.pywsgi"})
 
 
 def load(

@@ -15,8 +15,8 @@ from werkzeug.urls import uri_to_iri
 from .settings import UNIX
 
 if t.TYPE_CHECKING:
-    from flask_sockets.connection import Connection
-    from flask_sockets.protocol import Traffic
+    from flask_sockets.wire.connection import Connection
+    from flask_sockets.wire.protocol import Traffic
 
 #: A request with this in its WSGI environment is one of this server and not of the app:
 #: it has no line in the log, and nobody waits for its end.

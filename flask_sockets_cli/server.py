@@ -17,9 +17,9 @@ from flask import Flask
 from flask.cli import NoAppException
 from gevent.pywsgi import WSGIServer
 
-from flask_sockets.handler import WebSocketHandler
-from flask_sockets.keeper import close_all
+from flask_sockets.serving.handler import WebSocketHandler
 from flask_sockets.websocket import WebSocket
+from flask_sockets.wire.keepalive import close_all
 
 from .channel import Channel, Message
 from .loading import app_frames, explain, load, show_exception, wrap

@@ -13,7 +13,7 @@ from flask import Flask
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from flask_sockets import Sockets
-from flask_sockets.compression import choose_compression
+from flask_sockets.wire.deflate import choose_compression
 
 from . import wire
 from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Peer, frame

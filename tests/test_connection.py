@@ -9,8 +9,10 @@ import typing as t
 
 import pytest
 
-from flask_sockets import ConnectionClosed, WebSocket, frames, keeper
-from flask_sockets import connection as connection_module
+from flask_sockets import ConnectionClosed, WebSocket
+from flask_sockets.wire import connection as connection_module
+from flask_sockets.wire import frames
+from flask_sockets.wire import keepalive as keeper
 
 from . import wire
 from .wire import (

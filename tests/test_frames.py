@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from flask_sockets import frames
+from flask_sockets.wire import frames
 
 from . import wire
 

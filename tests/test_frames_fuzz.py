@@ -12,8 +12,8 @@ from websockets.frames import Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from flask_sockets import keeper
-from flask_sockets.protocol import engine_logger
+from flask_sockets.wire import keepalive as keeper
+from flask_sockets.wire.protocol import engine_logger
 
 from . import wire
 from .wire import (

@@ -9,9 +9,10 @@ import weakref
 import gevent
 import pytest
 
-from flask_sockets import ConnectionClosed, keeper
-from flask_sockets import connection as connection_module
-from flask_sockets.protocol import MAX_MESSAGES_AHEAD
+from flask_sockets import ConnectionClosed
+from flask_sockets.wire import connection as connection_module
+from flask_sockets.wire import keepalive as keeper
+from flask_sockets.wire.protocol import MAX_MESSAGES_AHEAD
 
 from . import wire
 from .wire import CLOSE, PING, PONG, TEXT, Flavour, close_frame, frame

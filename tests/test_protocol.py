@@ -5,8 +5,9 @@ import typing as t
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-from flask_sockets import ConnectionClosed, protocol
-from flask_sockets.protocol import Options, Protocol
+from flask_sockets import ConnectionClosed
+from flask_sockets.wire import protocol
+from flask_sockets.wire.protocol import Options, Protocol
 
 from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
 

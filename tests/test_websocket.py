@@ -14,7 +14,8 @@ from geventwebsocket.websocket import WebSocket as GeventWebSocket
 from websockets.exceptions import ConnectionClosed as ClientConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from flask_sockets import ConnectionClosed, WebSocket, WebSocketError, keeper
+from flask_sockets import ConnectionClosed, WebSocket, WebSocketError
+from flask_sockets.wire import keepalive as keeper
 
 from . import wire
 from .wire import (

@@ -24,9 +24,9 @@ from websockets.utils import apply_mask
 from werkzeug.serving import make_server
 
 from flask_sockets import Sockets, WebSocket, WebSocketHandler
-from flask_sockets.connection import Connection
-from flask_sockets.protocol import Options
-from flask_sockets.transport import transport_for
+from flask_sockets.wire.connection import Connection
+from flask_sockets.wire.protocol import Options
+from flask_sockets.wire.transport import transport_for
 
 #: Seconds after which a test gives up. Nothing is ever measured against it.
 PATIENCE = 10

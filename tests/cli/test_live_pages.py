@@ -405,8 +405,8 @@ def test_frozen_page_does_not_hold_up_a_reload(project: Project) -> None:
     """Nobody waits for its answer, however long that would be allowed."""
     project.app.write_text(
         project.app.read_text()
-        + "\n\nimport flask_sockets.connection\n\n"
-        + "flask_sockets.connection.CLOSE_TIMEOUT = 1000\n"
+        + "\n\nimport flask_sockets.wire.connection\n\n"
+        + "flask_sockets.wire.connection.CLOSE_TIMEOUT = 1000\n"
     )
 
     with wsrun(project.directory, "--live", "--grace", "1000") as server:

@@ -11,8 +11,9 @@ import socket
 import time
 import typing as t
 
-from . import frames, keeper
-from .exceptions import ConnectionClosed
+from ..exceptions import ConnectionClosed
+from . import frames
+from . import keepalive as keeper
 from .protocol import Protocol, Traffic
 
 if t.TYPE_CHECKING:

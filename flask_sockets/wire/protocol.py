@@ -16,8 +16,8 @@ import typing as t
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from ..exceptions import ConnectionClosed
 from . import frames
-from .exceptions import ConnectionClosed
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import typing as t
 import gevent
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
-from . import keeper
+from ..wire import keepalive as keeper
 from .handler import WebSocketHandler
 
 

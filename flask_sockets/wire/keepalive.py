@@ -14,7 +14,7 @@ import time
 import typing as t
 import weakref
 
-from . import servers
+from ..serving import handover as servers
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping

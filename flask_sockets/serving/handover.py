@@ -2,7 +2,7 @@
 
 How a request ends afterwards is the same everywhere: the socket is shut down, so that
 the HTTP the server still tries to write has nowhere to go. See
-:meth:`flask_sockets.transport.Transport.close`.
+:meth:`flask_sockets.wire.transport.Transport.close`.
 """
 
 from __future__ import annotations

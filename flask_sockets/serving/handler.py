@@ -7,10 +7,10 @@ import typing as t
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.handler import WebSocketHandler as GeventWebSocketHandler
 
-from .servers import HANDLER_KEY
+from .handover import HANDLER_KEY
 
 if t.TYPE_CHECKING:
-    from .websocket import WebSocket
+    from ..websocket import WebSocket
 
 
 class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]

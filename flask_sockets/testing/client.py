@@ -34,11 +34,12 @@ from websockets.utils import generate_key
 from werkzeug.datastructures import Headers
 from werkzeug.test import run_wsgi_app
 
-from . import keeper, servers
-from .connection import READ_SIZE
-from .exceptions import ConnectionClosed
-from .protocol import engine_logger
-from .transport import GeventTransport, transport_for
+from ..exceptions import ConnectionClosed
+from ..serving import handover as servers
+from ..wire import keepalive as keeper
+from ..wire.connection import READ_SIZE
+from ..wire.protocol import engine_logger
+from ..wire.transport import GeventTransport, transport_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +51,7 @@ if t.TYPE_CHECKING:
     from werkzeug.test import TestResponse
     from werkzeug.wrappers import Request
 
-    from .transport import Transport
+    from ..wire.transport import Transport
 
     _ClientBase = FlaskClient
     # What 'run_wsgi_app' returns.
@@ -435,8 +436,8 @@ class SocketTestSession:
         if self._done.is_set() or frame is None:
             return "The handler has ended."
         stack = traceback.extract_stack(frame)
-        here = os.path.dirname(__file__)
-        ours = [e.name if os.path.dirname(e.filename) == here else "" for e in stack]
+        package = os.path.dirname(os.path.dirname(__file__))
+        ours = [e.name if e.filename.startswith(package) else "" for e in stack]
         # What is of interest begins where this package calls the handler, and ends
         # where the handler calls this package. The app may hang elsewhere: in a hook.
         if "call_handler" in ours:

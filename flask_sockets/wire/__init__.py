@@ -1,0 +1,1 @@
+"""One WebSocket below Flask: frames, protocol, waiting, keepalive."""
