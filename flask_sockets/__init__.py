@@ -6,9 +6,9 @@ import typing as t
 
 from .dispatch import SocketMiddleware as SocketMiddleware
 from .exceptions import ConnectionClosed as ConnectionClosed
-from .exceptions import UpgradeRequired as UpgradeRequired
 from .exceptions import WebSocketError as WebSocketError
 from .extension import Sockets as Sockets
+from .handshake import UpgradeRequired as UpgradeRequired
 from .serving.handler import WebSocketHandler as WebSocketHandler
 from .websocket import WebSocket as WebSocket
 

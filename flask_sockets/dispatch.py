@@ -8,7 +8,7 @@ import typing as t
 
 from flask import Flask, got_request_exception, request_finished, request_started
 from flask.globals import request_ctx
-from werkzeug.exceptions import Forbidden, HTTPException
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from .exceptions import ConnectionClosed
@@ -23,7 +23,7 @@ from .routing import SocketRule, refuse_async, scoped_request_class
 from .serving import handover as servers
 from .websocket import WebSocket
 from .wire.connection import Connection
-from .wire.deflate import choose_compression
+from .wire.deflate import MalformedOffer, choose_compression
 from .wire.protocol import Options
 from .wire.transport import transport_for
 
@@ -233,7 +233,11 @@ class SocketRequest:
         )
         extensions: Sequence[Extension] = ()
         if config["SOCKETS_COMPRESSION"] and not handover.is_upgraded:
-            self.extensions, extensions = choose_compression(self.environ)
+            offers = self.environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
+            try:
+                self.extensions, extensions = choose_compression(offers)
+            except MalformedOffer as error:
+                raise BadRequest(str(error)) from error
         connection = Connection(transport_for(handover.socket), options, extensions)
         # The first use of the WebSocket may be in another greenlet or thread, where
         # Flask's context isn't.

@@ -1,17 +1,14 @@
-"""What can go wrong with a WebSocket, under the base class apps already catch."""
+"""What can go wrong with a WebSocket, under the base class apps already catch.
+
+Nothing here knows HTTP: the layers below Flask raise these as well.
+"""
 
 from __future__ import annotations
 
-import typing as t
-
 from geventwebsocket.exceptions import WebSocketError
 from websockets.frames import CLOSE_CODE_EXPLANATIONS
-from werkzeug.exceptions import HTTPException
 
-if t.TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-__all__ = ["ConnectionClosed", "UpgradeRequired", "WebSocketError"]
+__all__ = ["ConnectionClosed", "WebSocketError"]
 
 
 def explain_close_code(code: int) -> str:
@@ -53,28 +50,3 @@ class ConnectionClosed(WebSocketError):  # type: ignore[misc]
         self.code = code
         self.reason = reason
         self.websocket = websocket
-
-
-class UpgradeRequired(HTTPException):
-    """*426* ``Upgrade Required``, for a request that is no WebSocket handshake
-    we can speak (RFC 9110 section 15.5.22, RFC 6455 section 4.2.2).
-
-    .. versionadded:: 1.0
-    """
-
-    code = 426
-    description = (
-        "This URL is a WebSocket endpoint: connect to it with a WebSocket client,"
-        " and let every proxy in between pass on the 'Upgrade' header."
-    )
-
-    def get_headers(
-        self,
-        environ: WSGIEnvironment | None = None,
-        scope: dict[str, t.Any] | None = None,
-    ) -> list[tuple[str, str]]:
-        return [
-            *super().get_headers(environ, scope),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-        ]

@@ -10,8 +10,7 @@ import weakref
 from werkzeug.routing import Map
 
 from .dispatch import SocketMiddleware
-from .exceptions import UpgradeRequired
-from .handshake import is_handshake
+from .handshake import UpgradeRequired, is_handshake
 from .routing import AppSockets, default_endpoint, refuse_async
 
 if t.TYPE_CHECKING:

@@ -10,9 +10,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from websockets.utils import accept_key
-from werkzeug.exceptions import BadRequest, MethodNotAllowed
-
-from .exceptions import UpgradeRequired
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +36,31 @@ _NOT_IN_ANSWER = frozenset(
         "upgrade",
     }
 )
+
+
+class UpgradeRequired(HTTPException):
+    """*426* ``Upgrade Required``, for a request that is no WebSocket handshake
+    we can speak (RFC 9110 section 15.5.22, RFC 6455 section 4.2.2).
+
+    .. versionadded:: 1.0
+    """
+
+    code = 426
+    description = (
+        "This URL is a WebSocket endpoint: connect to it with a WebSocket client,"
+        " and let every proxy in between pass on the 'Upgrade' header."
+    )
+
+    def get_headers(
+        self,
+        environ: WSGIEnvironment | None = None,
+        scope: dict[str, t.Any] | None = None,
+    ) -> list[tuple[str, str]]:
+        return [
+            *super().get_headers(environ, scope),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+        ]
 
 
 def _tokens(value: str) -> list[str]:

@@ -13,7 +13,7 @@ from flask import Flask
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from flask_sockets import Sockets
-from flask_sockets.wire.deflate import choose_compression
+from flask_sockets.wire.deflate import Deflate, choose_compression
 
 from . import wire
 from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Peer, frame
@@ -491,9 +491,9 @@ def test_no_limit_is_set_where_the_number_of_fragments_is_none(raw, app):
     assert client.read_message() == (TEXT, b"ab")
 
 
-def test_a_compressed_connection_takes_little_memory():
+def test_a_compressed_connection_takes_little_memory() -> None:
     """32 KiB to compress and 16 to inflate, of zlib's, by its documentation."""
-    environ = {"HTTP_SEC_WEBSOCKET_EXTENSIONS": "permessage-deflate"}
-    _, (extension,) = choose_compression(environ)
+    _, (extension,) = choose_compression("permessage-deflate")
+    assert isinstance(extension, Deflate)
     assert extension.local_max_window_bits == 12
     assert extension.compress_settings == {"memLevel": 5}

@@ -13,12 +13,10 @@ from websockets.extensions.permessage_deflate import (
 )
 from websockets.frames import CTRL_OPCODES
 from websockets.server import ServerProtocol
-from werkzeug.exceptions import BadRequest
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from _typeshed.wsgi import WSGIEnvironment
     from websockets.extensions import Extension
     from websockets.frames import Frame
     from websockets.typing import ExtensionParameter
@@ -100,21 +98,23 @@ _FACTORY = DeflateFactory(
 )
 
 
-def choose_compression(
-    environ: WSGIEnvironment,
-) -> tuple[str | None, list[Extension]]:
+class MalformedOffer(ValueError):
+    """The client's ``Sec-WebSocket-Extensions`` header can't be read."""
+
+
+def choose_compression(offers: str | None) -> tuple[str | None, list[Extension]]:
     """Choose the first offer of the client that can be met (RFC 7692 section 5).
 
-    :return: the header that says so, and the extension for the engine.
-    :raises werkzeug.exceptions.BadRequest: if the client's header is malformed.
+    :param offers: the value of the client's ``Sec-WebSocket-Extensions`` header.
+    :return: the header that answers it, and the extension for the engine.
+    :raises MalformedOffer: if the client's header is malformed.
     """
-    offers = environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
     if not offers:
         return None, []
     headers = Headers({"Sec-WebSocket-Extensions": offers})
     try:
         return ServerProtocol(extensions=[_FACTORY]).process_extensions(headers)
     except InvalidHandshake as error:
-        raise BadRequest(
+        raise MalformedOffer(
             "The 'Sec-WebSocket-Extensions' header is malformed."
         ) from error
