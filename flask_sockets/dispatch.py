@@ -59,6 +59,7 @@ class SocketMiddleware:
             environ.update(HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade")
         if not is_handshake(environ):
             return self.wsgi_app(environ, start_response)
+        servers.replace_input(environ)
         return SocketRequest(self.app, environ).run(start_response)
 
 
@@ -239,6 +240,7 @@ class SocketRequest:
             except MalformedOffer as error:
                 raise BadRequest(str(error)) from error
         connection = Connection(transport_for(handover.socket), options, extensions)
+        connection.protocol.receive_data(handover.early)
         # The first use of the WebSocket may be in another greenlet or thread, where
         # Flask's context isn't.
         context = contextvars.copy_context()

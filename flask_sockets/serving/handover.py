@@ -8,10 +8,12 @@ the HTTP the server still tries to write has nowhere to go. See
 from __future__ import annotations
 
 import dataclasses
-import signal
+import io
 import typing as t
 
-from geventwebsocket.websocket import WebSocket as GeventWebSocket
+from . import _gevent_websocket
+from ._gunicorn import is_stopping as is_stopping
+from .early import peek
 
 if t.TYPE_CHECKING:
     import socket
@@ -33,6 +35,9 @@ ON_ERROR_KEY = "flask_sockets.on_error"
 #: gunicorn's worker 'gevent_pywsgi', and the test client.
 SOCKET_KEYS = ("werkzeug.socket", "gunicorn.socket", "gunicorn.sock", TEST_SOCKET_KEY)
 
+#: Where the server's own ``wsgi.input`` is kept.
+INPUT_KEY = "flask_sockets.input"
+
 #: Where gevent-websocket, and others like it, put their WebSocket.
 WEBSOCKET_KEY = "wsgi.websocket"
 
@@ -46,6 +51,8 @@ class Handover:
     handler: t.Any = None
     #: Whether the server has answered the handshake already.
     is_upgraded: bool = False
+    #: What the client has sent behind its request, as far as the server has read it.
+    early: bytes = b""
 
 
 def take_over(environ: WSGIEnvironment) -> Handover | None:
@@ -55,32 +62,35 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
     """
     handler = environ.get(HANDLER_KEY)
     if handler is not None:
-        return Handover(handler.socket, handler)
+        early = peek(handler.socket, handler.rfile)
+        return Handover(handler.socket, handler, early=early)
     stock = environ.get(WEBSOCKET_KEY)
-    if isinstance(stock, GeventWebSocket):
-        handler = stock.handler
-        _silence(stock)
-        return Handover(handler.socket, handler, is_upgraded=True)
+    if _gevent_websocket.is_its_own(stock):
+        handler = _gevent_websocket.take_from(stock)
+        early = peek(handler.socket, handler.rfile)
+        return Handover(handler.socket, handler, is_upgraded=True, early=early)
     for key in SOCKET_KEYS:
         if key in environ:
-            return Handover(environ[key])
+            sock = environ[key]
+            return Handover(sock, early=peek(sock, environ.get(INPUT_KEY)))
     return None
 
 
-def is_stopping() -> bool:
-    """Whether the server is known to be stopping.
+def replace_input(environ: WSGIEnvironment) -> None:
+    """Give a handshake the empty body that it has.
 
-    gunicorn's own workers tell nobody, and wait for the handlers to end. But it is a
-    method of the worker that handles SIGTERM, and the worker says if it is alive.
+    What servers put there leads to the connection: reading from it would take what
+    belongs to the WebSocket, and wait until the client sends something.
     """
-    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return getattr(worker, "alive", True) is False
+    environ[INPUT_KEY] = environ["wsgi.input"]
+    environ["wsgi.input"] = io.BytesIO()
+    environ["wsgi.input_terminated"] = True
 
 
 def foreign_websocket(environ: WSGIEnvironment) -> t.Any:
     """A WebSocket that some server brings along and speaks for itself, or ``None``."""
     websocket = environ.get(WEBSOCKET_KEY)
-    return None if isinstance(websocket, GeventWebSocket) else websocket
+    return None if _gevent_websocket.is_its_own(websocket) else websocket
 
 
 def introduce(websocket: t.Any, handler: t.Any) -> None:
@@ -99,9 +109,3 @@ def introduce(websocket: t.Any, handler: t.Any) -> None:
     opened = getattr(handler, "websocket_opened", None)
     if opened is not None:  # Not with gevent-websocket's own handler.
         opened(websocket)
-
-
-def _silence(stock: t.Any) -> None:
-    """See to it that gevent-websocket's own object writes nothing more."""
-    stock.closed = True
-    stock.stream = stock.raw_read = stock.raw_write = None

@@ -1,6 +1,6 @@
 """Handlers that end in various ways, for tests that count bytes."""
 
-from flask import Flask, request
+from flask import Flask, request, request_started
 
 from flask_sockets import Sockets
 
@@ -58,6 +58,27 @@ def outbox(ws):
         # In a greenlet or in a thread, as the server has it.
         ws.connection.transport.sleep(0.1)
     app.logger.warning("code %s", ws.close_code)
+
+
+@request_started.connect_via(app)
+def read_body_at_the_start(sender, **extra):
+    if request.args.get("when") == "started":
+        request.get_data()
+
+
+@app.before_request
+def read_body_in_a_hook():
+    if request.args.get("when") == "hook":
+        request.get_data()
+
+
+@sockets.route("/body")
+def body(ws):
+    """For handshakes whose body is read."""
+    if request.args["when"] == "accepted":
+        ws.accept()
+    data = request.get_data()
+    ws.send(f"{data!r} {ws.receive()}")
 
 
 @app.after_request
