@@ -24,6 +24,7 @@ from .serving import handover as servers
 from .websocket import WebSocket
 from .wire.connection import Connection
 from .wire.deflate import MalformedOffer, choose_compression
+from .wire.keepalive import SERVER_RESTART
 from .wire.protocol import Options
 from .wire.transport import transport_for
 
@@ -105,7 +106,7 @@ class SocketRequest:
             # The server kills the handler, or the app lets exceptions pass.
             self.error = error
             if not isinstance(error, Exception):
-                self.set_close(1001, "server stopping")
+                self.set_close(*SERVER_RESTART)
             self.finish(timeout=0)
             raise
         finally:

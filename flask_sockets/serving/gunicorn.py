@@ -47,7 +47,7 @@ class GunicornServer(PyWSGIServer):  # type: ignore[misc]
 
     def close(self) -> None:
         super().close()
-        keeper.close_all(1001, "server stopping")
+        keeper.close_all(*keeper.SERVER_RESTART)
         # Browsers keep connections open for their next request. The worker would wait
         # for them until its patience ends. A request that has come already is still
         # read and answered.
@@ -59,7 +59,7 @@ class GunicornServer(PyWSGIServer):  # type: ignore[misc]
 class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     """``gunicorn -k flask_sockets.worker``: gevent's WSGI server with WebSockets.
 
-    Open WebSockets get a Close frame with code 1001 when the worker stops, and have
+    Open WebSockets get a Close frame with code 1012 when the worker stops, and have
     gunicorn's ``--graceful-timeout`` to end.
     """
 
@@ -75,5 +75,5 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         if not self._is_quitting:
             self._is_quitting = True
             # What is called inside a signal handler must not block.
-            gevent.spawn(keeper.close_all, 1001, "server stopping")
+            gevent.spawn(keeper.close_all, *keeper.SERVER_RESTART)
             super().handle_quit(sig, frame)

@@ -30,6 +30,11 @@ INTERVAL = 0.4
 #: How long a process that ends waits for connections it has just closed, in seconds.
 GOODBYE = 1.0
 
+#: How clients are closed when their server ends. The code 1012 means "come again"
+#: (IANA's registry of close codes). Clients that reconnect by themselves, such as htmx
+#: and sockette, do so then, and stay away after 1001.
+SERVER_RESTART = (1012, "server restarting")
+
 #: How many connections are looked after before others may run.
 BATCH = 50
 
@@ -72,7 +77,7 @@ class _Keeper:
                     self.is_running = False
                     return
             if servers.is_stopping():
-                close_all(1001, "server stopping")
+                close_all(*SERVER_RESTART)
             self.make_rounds(sleep)
 
     def make_rounds(self, sleep: Callable[[float], None]) -> None:
@@ -147,7 +152,7 @@ def close_all(code: int, reason: str = "") -> None:
 
     Returns at once. Connections whose client doesn't answer are cut a little later.
 
-    :param code: the close code: 1001 when the server stops, 1012 when it restarts.
+    :param code: the close code. See :data:`SERVER_RESTART`.
     :param reason: up to 123 bytes of UTF-8.
     """
     with _lock:
@@ -189,9 +194,9 @@ def _say_goodbye() -> None:
     with _lock:
         connections = [c for k in _keepers.values() for c in k.connections]
     untold = [connection for connection in connections if not connection.is_closed]
-    close_all(1001, "server stopping")
+    close_all(*SERVER_RESTART)
     deadline = time.monotonic() + GOODBYE
     while untold and open_count() and time.monotonic() < deadline:
         untold[0].transport.sleep(0.01)
         # A handshake may have been under way.
-        close_all(1001, "server stopping")
+        close_all(*SERVER_RESTART)
