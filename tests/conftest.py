@@ -33,6 +33,12 @@ CHROMIUM_ARGS = [
 ]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many workers '-n auto' starts: more than processors, since the tests mostly
+    wait for other processes."""
+    return 3 * (os.cpu_count() or 1)
+
+
 class Served:
     """An app that is being served on a free port of 127.0.0.1."""
 
@@ -41,7 +47,8 @@ class Served:
 
     def connect(self, path: str, **options: t.Any) -> ClientConnection:
         """Open a WebSocket. Raises ``InvalidStatus`` if the server refuses."""
-        return connect(f"ws://{self.host}{path}", **options)
+        url = f"ws://{self.host}{path}"
+        return t.cast("ClientConnection", connect(url, **options))
 
 
 @pytest.fixture

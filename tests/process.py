@@ -6,7 +6,6 @@ import contextlib
 import os
 import pty
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import threading
 import time
 import typing as t
 from pathlib import Path
+from signal import SIGKILL, Signals
 
 #: Seconds after which a test gives up. Nothing is ever measured against it.
 PATIENCE = 30
@@ -81,7 +81,7 @@ class Process:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.signal_group(signal.SIGKILL)
+        self.signal_group(SIGKILL)
         self._process.wait()
         self._reader.join(self._patience)
         os.close(self._reading_end)
@@ -131,11 +131,11 @@ class Process:
         assert not self._reader.is_alive(), "Another process still holds the output."
         return status
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to the process alone."""
         os.kill(self.pid, number)
 
-    def signal_group(self, number: signal.Signals) -> None:
+    def signal_group(self, number: Signals) -> None:
         """Send a signal to all processes, as the terminal does for Ctrl-C."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)

@@ -14,7 +14,7 @@ from .process import Process
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_echo_benchmark_measures_our_server():
+def test_the_echo_benchmark_measures_our_server() -> None:
     """In its quick mode, and without the peers, which are not installed for tests."""
     arguments = ["benchmarks/echo.py", "--quick", "--only", "ours"]
     with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
@@ -22,7 +22,7 @@ def test_the_echo_benchmark_measures_our_server():
         assert process.wait() == 0
 
 
-def test_the_footprint_is_measured():
+def test_the_footprint_is_measured() -> None:
     """Of our server, with few connections."""
     arguments = ["benchmarks/footprint.py", "--quick", "--only", "ours"]
     with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
@@ -30,7 +30,7 @@ def test_the_footprint_is_measured():
         assert process.wait() == 0
 
 
-def test_the_reload_benchmark_measures_our_server():
+def test_the_reload_benchmark_measures_our_server() -> None:
     """In its quick mode, without the peers: for them it would make environments."""
     arguments = ["benchmarks/reload.py", "--quick", "--only", "ours"]
     with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
@@ -40,7 +40,7 @@ def test_the_reload_benchmark_measures_our_server():
         assert process.wait() == 0
 
 
-def test_lost_edits_are_no_fast_ones(monkeypatch: pytest.MonkeyPatch):
+def test_lost_edits_are_no_fast_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the table of reloads they are counted, and slower than all others."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     reload = importlib.import_module("reload")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
 
 from example_app import create_app
-from flask_sockets import HandshakeRejected
+from flask_sockets import HandshakeRejected, SocketTestClient
 
 
 @pytest.fixture
-def client():
-    return create_app({"TESTING": True}).test_client()
+def client() -> SocketTestClient:
+    return t.cast(SocketTestClient, create_app({"TESTING": True}).test_client())
 
 
-def test_two_people_hear_each_other(client):
+def test_two_people_hear_each_other(client: SocketTestClient) -> None:
     """One joins, the other joins, and what one says reaches both."""
     with client.websocket("/chat/lobby") as ada, client.websocket("/chat/lobby") as bob:
         ada.send_json({"type": "join", "name": "Ada"})
@@ -26,7 +28,7 @@ def test_two_people_hear_each_other(client):
         assert ada.receive_json()["name"] == "Ada"
 
 
-def test_the_others_see_who_has_gone(client):
+def test_the_others_see_who_has_gone(client: SocketTestClient) -> None:
     """When the connection ends, however it does."""
     with client.websocket("/chat/lobby") as ada:
         ada.send_json({"type": "join", "name": "Ada"})
@@ -38,7 +40,7 @@ def test_the_others_see_who_has_gone(client):
         assert ada.receive_json() == left
 
 
-def test_a_room_that_is_not_there_is_a_404(client):
+def test_a_room_that_is_not_there_is_a_404(client: SocketTestClient) -> None:
     """Only rooms that exist can be entered."""
     with pytest.raises(HandshakeRejected) as caught, client.websocket("/chat/cellar"):
         pass
@@ -46,7 +48,7 @@ def test_a_room_that_is_not_there_is_a_404(client):
     assert "no room named" in caught.value.response.text
 
 
-def test_a_bad_message_is_answered(client):
+def test_a_bad_message_is_answered(client: SocketTestClient) -> None:
     """Its sender learns what is wrong, and stays connected."""
     with client.websocket("/chat/lobby") as ws:
         ws.send("hello?")

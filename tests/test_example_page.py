@@ -21,6 +21,9 @@ from playwright.sync_api import Browser, Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+# They share a browser and a server, which another worker would have to start again.
+pytestmark = pytest.mark.xdist_group(__name__)
+
 EXAMPLE = Path(__file__).parents[1] / "example_app"
 
 # Seconds something may take before it counts as never happening. Generous, since a busy

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import typing as t
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from websockets.sync.client import connect, unix_connect
 
 from flask_sockets import HandshakeRejected
 
+from .conftest import Served
 from .process import Process, port_of
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +27,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 #: What is in each block of the README, and only there. Each has its test below.
-MARKS = {
+MARKS: dict[str, tuple[str, str] | tuple[str, str, int]] = {
     "start": ("sh", "example_app wsrun"),
     "test": ("sh", ".venv/bin/pytest"),
     "smallest": ("python", "# app.py"),
@@ -42,7 +44,7 @@ MARKS = {
 }
 
 
-def block(name):
+def block(name: str) -> str:
     language, text, *lines = MARKS[name]
     (found,) = [
         body
@@ -51,40 +53,40 @@ def block(name):
         and text in body
         and (not lines or len(body.splitlines()) == lines[0])
     ]
-    return found
+    return str(found)
 
 
-def test_every_block_has_a_test():
+def test_every_block_has_a_test() -> None:
     """What is added to the README is added here."""
     assert len(BLOCKS) == len({block(name) for name in MARKS}) == len(MARKS)
 
 
-def run_python(name):
+def run_python(name: str) -> dict[str, t.Any]:
     """Run a snippet as a module, and return its names."""
-    names = {"__name__": "app"}
+    names: dict[str, t.Any] = {"__name__": "app"}
     exec(compile(block(name), f"README.md: {name}", "exec"), names)
     return names
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Path:
     """A folder with the smallest app, as a reader of the README has it."""
     app = block("smallest") + "\ndef create_app():\n    return app\n"
     (tmp_path / "app.py").write_text(app)
     return tmp_path
 
 
-def echoes(port, scheme="ws", **options):
+def echoes(port: int, scheme: str = "ws", **options: t.Any) -> bool:
     with connect(f"{scheme}://127.0.0.1:{port}/echo", **options) as client:
         client.send("hello")
-        return client.recv(timeout=10) == "hello"
+        return bool(client.recv(timeout=10) == "hello")
 
 
 # The set-up commands
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a clone of the repository holds, and nothing that was made here."""
     folder = tmp_path_factory.mktemp("clone")
     listing = subprocess.run(
@@ -111,8 +113,9 @@ BARE = {
 }
 
 
+@pytest.mark.xdist_group("clone")
 @pytest.mark.timeout(400)
-def test_the_first_command_starts_the_example(clone):
+def test_the_first_command_starts_the_example(clone: Path) -> None:
     """On a machine that has only Python, by a copy of the line."""
     env = {**BARE, "FLASK_WSRUN_PORT": "0"}
     with Process(
@@ -124,10 +127,11 @@ def test_the_first_command_starts_the_example(clone):
         assert echoes(port)
 
 
+@pytest.mark.xdist_group("clone")
 @pytest.mark.timeout(400)
-def test_the_second_command_runs_the_tests(clone):
+def test_the_second_command_runs_the_tests(clone: Path) -> None:
     """The line is copied; the environment picks a few of the tests."""
-    env = {**BARE, "PYTEST_ADDOPTS": "-k test_handshake"}
+    env = {**BARE, "PYTEST_ADDOPTS": "-n 0 -k test_handshake"}
     with Process(
         "/bin/sh", "-c", block("test"), cwd=clone, env=env, patience=300
     ) as process:
@@ -138,14 +142,14 @@ def test_the_second_command_runs_the_tests(clone):
 # The smallest app, and flask wsrun
 
 
-def test_the_smallest_app_runs(project):
+def test_the_smallest_app_runs(project: Path) -> None:
     """With the command that stands below it."""
     arguments = shlex.split(block("smallest run"))
     with Process(*arguments, cwd=project, env={"FLASK_WSRUN_PORT": "0"}) as process:
         assert echoes(port_of(process))
 
 
-def test_the_page_gets_the_url_of_the_websocket():
+def test_the_page_gets_the_url_of_the_websocket() -> None:
     """The snippet is a template of the app."""
     app = run_python("smallest")["app"]
     with app.test_request_context("/", base_url="https://example.com"):
@@ -154,7 +158,9 @@ def test_the_page_gets_the_url_of_the_websocket():
 
 
 @pytest.mark.parametrize("command", block("wsrun").splitlines())
-def test_the_options_of_wsrun_work(project, command, tmp_path_factory):
+def test_the_options_of_wsrun_work(
+    project: Path, command: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Each command starts a server that echoes."""
     (project / "settings.toml").touch()
     for written, here in {
@@ -189,7 +195,7 @@ def test_the_options_of_wsrun_work(project, command, tmp_path_factory):
 # Blueprints and sessions
 
 
-def test_the_blueprint_asks_for_a_login():
+def test_the_blueprint_asks_for_a_login() -> None:
     """And greets who has one."""
     client = run_python("blueprint")["app"].test_client()
     with pytest.raises(HandshakeRejected) as caught, client.websocket("/chat/lobby"):
@@ -201,7 +207,7 @@ def test_the_blueprint_asks_for_a_login():
         assert ws.receive() == "Welcome to lobby, Ada."
 
 
-def test_the_session_decides_who_may_connect():
+def test_the_session_decides_who_may_connect() -> None:
     """A change in time travels with the answer, and so do the headers."""
     client = run_python("session")["app"].test_client()
     with pytest.raises(HandshakeRejected) as caught, client.websocket("/news"):
@@ -219,7 +225,7 @@ def test_the_session_decides_who_may_connect():
 
 
 @pytest.mark.parametrize("command", block("gunicorn").splitlines())
-def test_the_commands_for_gunicorn_work(project, command):
+def test_the_commands_for_gunicorn_work(project: Path, command: str) -> None:
     """The one that installs it, and those that start the app."""
     arguments = shlex.split(command)
     env = {"GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0", "PIP_NO_INDEX": "1"}
@@ -228,10 +234,10 @@ def test_the_commands_for_gunicorn_work(project, command):
             assert process.wait() == 0
             return
         port = process.wait_for(r"Listening at: http://127.0.0.1:(\d+)")[1]
-        assert echoes(port)
+        assert echoes(int(port))
 
 
-def test_gevents_own_server_works(project, free_port):
+def test_gevents_own_server_works(project: Path, free_port: int) -> None:
     """With the handler class, by 'python app.py'."""
     app = block("pywsgi").replace("5000", str(free_port))
     echo = "sockets.add_url_rule('/echo', 'echo', lambda ws: ws.send(ws.receive()))\n"
@@ -241,7 +247,7 @@ def test_gevents_own_server_works(project, free_port):
         assert echoes(free_port)
 
 
-def test_nginx_passes_websockets_on(project, free_port):
+def test_nginx_passes_websockets_on(project: Path, free_port: int) -> None:
     """With the location of the README, and the origin check satisfied."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
@@ -268,7 +274,7 @@ def test_nginx_passes_websockets_on(project, free_port):
 # Sending to many
 
 
-def test_the_members_hear_each_other(serve):
+def test_the_members_hear_each_other(serve: t.Callable[[flask.Flask], Served]) -> None:
     """And one that has gone is no error of another."""
     names = run_python("members")
     served = serve(names["app"])
@@ -286,7 +292,7 @@ def test_the_members_hear_each_other(serve):
 # Testing
 
 
-def test_the_tests_pass(tmp_path):
+def test_the_tests_pass(tmp_path: Path) -> None:
     """As a file of its own, by pytest, with nothing else around."""
     (tmp_path / "test_app.py").write_text(block("testing"))
     arguments = [sys.executable, "-m", "pytest", "-q", "-W", "error", "test_app.py"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,12 @@ from flask_sockets import (
     Sockets,
     SocketTestClient,
     SocketTestSession,
+    WebSocket,
 )
 
 
 @pytest.fixture
-def app():
+def app() -> Flask:
     app = Flask(__name__)
     app.secret_key = "secret"
     app.testing = True
@@ -34,11 +36,11 @@ def app():
 
 
 @pytest.fixture
-def sockets(app):
+def sockets(app: Flask) -> Sockets:
     sockets = Sockets(app)
 
     @sockets.route("/echo")
-    def echo(ws):
+    def echo(ws: WebSocket) -> None:
         for message in ws:
             ws.send(message)
 
@@ -46,15 +48,15 @@ def sockets(app):
 
 
 @pytest.fixture
-def client(app, sockets):
-    return app.test_client()
+def client(app: Flask, sockets: Sockets) -> SocketTestClient:
+    return t.cast(SocketTestClient, app.test_client())
 
 
-def rejection(client, *args, **options):
+def rejection(client: SocketTestClient, path: str, **options: t.Any) -> TestResponse:
     """Connect, and return the response that refuses it."""
     with (
         pytest.raises(HandshakeRejected) as caught,
-        client.websocket(*args, **options),
+        client.websocket(path, **options),
     ):
         pass
     return caught.value.response
@@ -63,7 +65,7 @@ def rejection(client, *args, **options):
 # The client
 
 
-def test_a_message_goes_there_and_back(client):
+def test_a_message_goes_there_and_back(client: SocketTestClient) -> None:
     """Text, binary, JSON, empty and large ones."""
     with client.websocket("/echo") as ws:
         for message in "hi", "", b"\0\xff", "ä" * 10**6:
@@ -74,19 +76,21 @@ def test_a_message_goes_there_and_back(client):
         ws.send_json({"a": None})
         assert ws.receive_json() == {"a": None}
         with pytest.raises(TypeError, match="send_json"):
-            ws.send(1)
+            ws.send(t.cast(t.Any, 1))
 
 
-def test_the_session_of_the_client_goes_both_ways(app, sockets, client):
+def test_the_session_of_the_client_goes_both_ways(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """A login in a view is one for the socket, and the 101 sets the cookie back."""
 
     @app.post("/login")
-    def login():
+    def login() -> str:
         session["user"] = request.form["user"]
         return ""
 
     @sockets.route("/count")
-    def count(ws):
+    def count(ws: WebSocket) -> None:
         session["count"] = session.get("count", 0) + 1
         ws.send(f"{session['user']} {session['count']}")
 
@@ -102,11 +106,13 @@ def test_the_session_of_the_client_goes_both_ways(app, sockets, client):
         assert ws.receive() == "ada 11"
 
 
-def test_a_refusal_sets_cookies_too(app, sockets, client):
+def test_a_refusal_sets_cookies_too(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """As the response of a view does."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         session["tried"] = True
         abort(401)
 
@@ -115,12 +121,14 @@ def test_a_refusal_sets_cookies_too(app, sockets, client):
         assert transaction["tried"]
 
 
-def test_it_takes_what_other_methods_take(app, sockets, client):
+def test_it_takes_what_other_methods_take(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """Headers, a query, the URL of the app, the environ, and the client's own base."""
     seen = []
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         seen.append(
             (
                 request.url,
@@ -143,14 +151,18 @@ def test_it_takes_what_other_methods_take(app, sockets, client):
     assert seen == [(url, "yes", 1, "1.2.3.4")]
 
 
-def test_the_url_of_url_for_is_taken(app, sockets, client):
+def test_the_url_of_url_for_is_taken(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """It begins with ws: or wss:."""
     sockets.add_url_rule("/url", "url", lambda ws: ws.send(request.url))
     with client.websocket("wss://example.com/url?a=b") as ws:
         assert ws.receive() == "https://example.com/url?a=b"
 
 
-def test_subprotocols_are_negotiated(sockets, client):
+def test_subprotocols_are_negotiated(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """The session tells which one the app has chosen."""
     sockets.add_url_rule("/a", "a", lambda ws: None, subprotocols=["v2", "v1"])
     with client.websocket("/a", subprotocols=["v1", "v2"]) as ws:
@@ -159,14 +171,16 @@ def test_subprotocols_are_negotiated(sockets, client):
         assert ws.subprotocol is None
 
 
-def test_the_origin_is_checked(client):
+def test_the_origin_is_checked(client: SocketTestClient) -> None:
     """As for a browser; by default there is none."""
     with client.websocket("/echo", origin="http://localhost"):
         pass
     assert rejection(client, "/echo", origin="http://evil.test").status_code == 403
 
 
-def test_the_handler_has_a_context_of_its_own(app, sockets, client):
+def test_the_handler_has_a_context_of_its_own(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """As under a server: what the test has put into g isn't there."""
     sockets.add_url_rule("/a", "a", lambda ws: ws.send(str(sorted(g))))
     with app.app_context(), client:
@@ -176,9 +190,11 @@ def test_the_handler_has_a_context_of_its_own(app, sockets, client):
         assert g.mine == 1
 
 
-def test_middleware_and_hooks_take_part(app, sockets, client):
+def test_middleware_and_hooks_take_part(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """All of the app is called, as a server would."""
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)  # type: ignore[method-assign]
     sockets.add_url_rule("/a", "a", lambda ws: ws.send(request.host))
     app.after_request(lambda response: response.headers.add("X-A", "b") or response)
     headers = {"X-Forwarded-Host": "example.com"}
@@ -188,7 +204,7 @@ def test_middleware_and_hooks_take_part(app, sockets, client):
         assert ws.response.headers["X-A"] == "b"
 
 
-def test_compression_can_be_asked_for(app, client):
+def test_compression_can_be_asked_for(app: Flask, client: SocketTestClient) -> None:
     """The client offers what the header says."""
     app.config["SOCKETS_COMPRESSION"] = True
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate"}
@@ -198,42 +214,45 @@ def test_compression_can_be_asked_for(app, client):
         assert ws.receive() == "a" * 1000
 
 
-def test_an_app_may_have_its_own_client(app, sockets):
+def test_an_app_may_have_its_own_client(app: Flask, sockets: Sockets) -> None:
     """Set before or after, derived from ours or not; all that it does stays."""
 
     class Own(FlaskClient):
-        def __init__(self, *args, token, **options):
+        def __init__(self, *args: t.Any, token: str, **options: t.Any) -> None:
             super().__init__(*args, **options)
             self.token = token
 
     class Derived(SocketTestClient):
-        def websocket(self, path, **options):
+        def websocket(self, path: str = "/", **options: t.Any) -> SocketTestSession:
             return super().websocket(f"/ec{path}", **options)
 
     app.test_client_class = Own
     client = app.test_client(token="t")
     assert isinstance(client, Own)
     assert client.token == "t"
-    with client.websocket("/echo") as ws:
+    with t.cast(SocketTestClient, client).websocket("/echo") as ws:
         assert isinstance(ws, SocketTestSession)
     app.test_client_class = Derived
-    with app.test_client().websocket("ho"):
+    with t.cast(Derived, app.test_client()).websocket("ho"):
         pass
     app.test_client_class = None
     assert type(app.test_client()) is SocketTestClient
 
 
-def test_a_client_without_cookies_sends_none(app, sockets):
+def test_a_client_without_cookies_sends_none(app: Flask, sockets: Sockets) -> None:
     """As the option of test_client says."""
     sockets.add_url_rule("/a", "a", lambda ws: ws.send(str(dict(request.cookies))))
-    with app.test_client(use_cookies=False).websocket("/a") as ws:
+    client = t.cast(SocketTestClient, app.test_client(use_cookies=False))
+    with client.websocket("/a") as ws:
         assert ws.receive() == "{}"
 
 
 # A refusal
 
 
-def test_a_refusal_has_a_real_response(app, sockets, client):
+def test_a_refusal_has_a_real_response(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """Status, headers, JSON; its text is in the message of the exception."""
     answer = {"error": "who are you?"}
     sockets.add_url_rule("/a", "a", lambda ws: (answer, 401, {"X-A": "b"}))
@@ -253,12 +272,14 @@ def test_a_refusal_has_a_real_response(app, sockets, client):
     ("headers", "status"),
     [({"Sec-WebSocket-Version": "8"}, 426), ({"Sec-WebSocket-Key": "x"}, 400)],
 )
-def test_a_bad_handshake_can_be_tried(client, headers, status):
+def test_a_bad_handshake_can_be_tried(
+    client: SocketTestClient, headers: dict[str, str], status: int
+) -> None:
     """Headers that are given replace the usual ones."""
     assert rejection(client, "/echo", headers=headers).status_code == status
 
 
-def test_an_unknown_path_is_a_404(client):
+def test_an_unknown_path_is_a_404(client: SocketTestClient) -> None:
     """And no WebSocket that ends at once."""
     assert rejection(client, "/nowhere").status_code == 404
 
@@ -266,11 +287,13 @@ def test_an_unknown_path_is_a_404(client):
 # The end
 
 
-def test_receive_raises_when_the_connection_is_closed(sockets, client):
+def test_receive_raises_when_the_connection_is_closed(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """After the messages from before, as often as it is asked."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         ws.send("last words")
         ws.close(4000, "enough")
 
@@ -285,11 +308,13 @@ def test_receive_raises_when_the_connection_is_closed(sockets, client):
         assert (ws.close_code, ws.close_reason) == (4000, "enough")
 
 
-def test_iteration_ends_when_the_handler_has_returned(sockets, client):
+def test_iteration_ends_when_the_handler_has_returned(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """But any other close than 1000 is nothing to pass over."""
 
     @sockets.route("/<int:code>")
-    def handler(ws, code):
+    def handler(ws: WebSocket, code: int) -> None:
         ws.send("a")
         ws.send("b")
         ws.close(code)
@@ -300,26 +325,29 @@ def test_iteration_ends_when_the_handler_has_returned(sockets, client):
         list(ws)
 
 
-def test_the_handler_sees_the_close_of_the_test(sockets, client):
+def test_the_handler_sees_the_close_of_the_test(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """With its code and reason, or 1000 when the block is left."""
     seen = []
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         assert ws.receive() is None
         seen.append((ws.close_code, ws.close_reason))
 
     with client.websocket("/a") as ws:
-        assert ws.close_code is ws.close_reason is None
+        ends = [(ws.close_code, ws.close_reason)]
         ws.close(4002, "bye")
-        assert (ws.close_code, ws.close_reason) == (4002, "bye")
+        ends.append((ws.close_code, ws.close_reason))
+        assert ends == [(None, None), (4002, "bye")]
         ws.close()
     with client.websocket("/a"):
         pass
     assert seen == [(4002, "bye"), (1000, "")]
 
 
-def test_a_code_that_can_not_be_sent_is_refused(client):
+def test_a_code_that_can_not_be_sent_is_refused(client: SocketTestClient) -> None:
     """Nor a reason that is too long."""
     with client.websocket("/echo") as ws:
         with pytest.raises(ValueError, match="1006"):
@@ -330,12 +358,14 @@ def test_a_code_that_can_not_be_sent_is_refused(client):
         assert ws.receive() == "still open"
 
 
-def test_leaving_the_block_waits_for_the_handler(app, sockets, client):
+def test_leaving_the_block_waits_for_the_handler(
+    app: Flask, sockets: Sockets, client: SocketTestClient
+) -> None:
     """With all its cleaning up, teardown functions included."""
     done = []
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         ws.receive()
         time.sleep(0.1)
 
@@ -345,7 +375,7 @@ def test_leaving_the_block_waits_for_the_handler(app, sockets, client):
     assert done == [None]
 
 
-def test_a_session_is_entered_once(client):
+def test_a_session_is_entered_once(client: SocketTestClient) -> None:
     """What is used outside of its block says what to do."""
     made = client.websocket("/echo")
     with pytest.raises(RuntimeError, match="with client"):
@@ -366,15 +396,20 @@ class Broken(Exception):
 
 
 @pytest.fixture
-def broken(app, sockets, client, caplog):
+def broken(
+    app: Flask,
+    sockets: Sockets,
+    client: SocketTestClient,
+    caplog: pytest.LogCaptureFixture,
+) -> SocketTestClient:
     """Handlers that fail."""
 
     @sockets.route("/early")
-    def early(ws):
+    def early(ws: WebSocket) -> None:
         raise Broken("early")
 
     @sockets.route("/late")
-    def late(ws):
+    def late(ws: WebSocket) -> None:
         ws.send("a")
         ws.receive()
         raise Broken("late")
@@ -382,7 +417,7 @@ def broken(app, sockets, client, caplog):
     return client
 
 
-def names_in(error):
+def names_in(error: BaseException) -> list[str]:
     """The functions its traceback goes through."""
     names, tb = [], error.__traceback__
     while tb is not None:
@@ -391,14 +426,18 @@ def names_in(error):
     return names
 
 
-def test_an_error_before_the_handshake_reaches_the_test(broken):
+def test_an_error_before_the_handshake_reaches_the_test(
+    broken: SocketTestClient,
+) -> None:
     """On entering the block, as that of a view does."""
     with pytest.raises(Broken) as caught, broken.websocket("/early"):
         pass
     assert "early" in names_in(caught.value)
 
 
-def test_an_error_of_the_handler_reaches_the_test(broken, caplog):
+def test_an_error_of_the_handler_reaches_the_test(
+    broken: SocketTestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     """From the next receive, after the messages from before, once."""
     with broken.websocket("/late") as ws:
         ws.send("x")
@@ -411,27 +450,33 @@ def test_an_error_of_the_handler_reaches_the_test(broken, caplog):
     assert caplog.records == []
 
 
-def test_an_error_nobody_asked_for_is_raised_at_the_end(broken):
+def test_an_error_nobody_asked_for_is_raised_at_the_end(
+    broken: SocketTestClient,
+) -> None:
     """A test can't pass while a handler fails."""
     with pytest.raises(Broken), broken.websocket("/late"):
         pass
 
 
-def test_an_error_of_the_test_comes_first(broken):
+def test_an_error_of_the_test_comes_first(broken: SocketTestClient) -> None:
     """That of the handler is told with it."""
 
-    def fail():
+    def fail() -> None:
         with broken.websocket("/late"):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:
         fail()
-    if sys.version_info >= (3, 11):
-        assert "Broken: late" in caught.value.__notes__[0]
+    assert "Broken: late" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("propagate", [False, True])
-def test_the_app_decides_whether_errors_pass(app, broken, caplog, propagate):
+def test_the_app_decides_whether_errors_pass(
+    app: Flask,
+    broken: SocketTestClient,
+    caplog: pytest.LogCaptureFixture,
+    propagate: bool,
+) -> None:
     """If they don't, they are a 500, or a close code 1011, and are logged."""
     app.testing = not propagate
     app.config["PROPAGATE_EXCEPTIONS"] = propagate
@@ -449,22 +494,26 @@ def test_the_app_decides_whether_errors_pass(app, broken, caplog, propagate):
     assert "Exception on /late" in caplog.text
 
 
-def test_the_error_of_a_teardown_function_reaches_the_test(app, client):
+def test_the_error_of_a_teardown_function_reaches_the_test(
+    app: Flask, client: SocketTestClient
+) -> None:
     """As after a view."""
 
     @app.teardown_request
-    def teardown(error):
+    def teardown(error: BaseException | None) -> None:
         raise Broken
 
     with pytest.raises(Broken), client.websocket("/echo"):
         pass
 
 
-def test_what_fails_a_test_may_be_called_in_a_handler(sockets, client):
+def test_what_fails_a_test_may_be_called_in_a_handler(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """It is no Exception, and takes another way."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         ws.receive()
         pytest.fail("in the handler")
 
@@ -476,11 +525,13 @@ def test_what_fails_a_test_may_be_called_in_a_handler(sockets, client):
         ws.receive()
 
 
-def test_a_client_that_has_gone_is_no_error(sockets, client):
+def test_a_client_that_has_gone_is_no_error(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """A handler may send until that raises."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         while True:
             ws.send("tick")
 
@@ -492,14 +543,16 @@ def test_a_client_that_has_gone_is_no_error(sockets, client):
 
 
 @pytest.fixture
-def release():
+def release() -> t.Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
     time.sleep(0.05)
 
 
-def test_a_test_that_waits_in_vain_is_told_where_the_handler_is(client):
+def test_a_test_that_waits_in_vain_is_told_where_the_handler_is(
+    client: SocketTestClient,
+) -> None:
     """The line of the handler, not those of this package around it."""
     with client.websocket("/echo") as ws:
         with pytest.raises(TimeoutError) as caught:
@@ -512,11 +565,13 @@ def test_a_test_that_waits_in_vain_is_told_where_the_handler_is(client):
         assert ws.receive() == "nothing is lost"
 
 
-def test_a_handler_that_does_not_accept_fails_the_test(sockets, client, release):
+def test_a_handler_that_does_not_accept_fails_the_test(
+    sockets: Sockets, client: SocketTestClient, release: threading.Event
+) -> None:
     """The message says what accepts a connection."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         release.wait(20)
 
     began = time.monotonic()
@@ -529,11 +584,13 @@ def test_a_handler_that_does_not_accept_fails_the_test(sockets, client, release)
     assert time.monotonic() - began < 5
 
 
-def test_a_handler_that_does_not_end_fails_the_test(sockets, client, release):
+def test_a_handler_that_does_not_end_fails_the_test(
+    sockets: Sockets, client: SocketTestClient, release: threading.Event
+) -> None:
     """In time, with the place where it stands."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         ws.send("x")
         release.wait(20)
 
@@ -547,11 +604,13 @@ def test_a_handler_that_does_not_end_fails_the_test(sockets, client, release):
     assert time.monotonic() - began < 5
 
 
-def test_a_handler_that_does_not_receive_fails_the_test(sockets, client, release):
+def test_a_handler_that_does_not_receive_fails_the_test(
+    sockets: Sockets, client: SocketTestClient, release: threading.Event
+) -> None:
     """When nothing more fits into the socket."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         ws.accept()
         release.wait(20)
 
@@ -566,7 +625,9 @@ def test_a_handler_that_does_not_receive_fails_the_test(sockets, client, release
 # The connection
 
 
-def test_a_test_that_is_busy_answers_pings(app, client):
+def test_a_test_that_is_busy_answers_pings(
+    app: Flask, client: SocketTestClient
+) -> None:
     """As a browser does, whatever its page does."""
     app.config.update(SOCKETS_PING_INTERVAL=0.05, SOCKETS_PING_TIMEOUT=0.5)
     with client.websocket("/echo") as ws:
@@ -575,11 +636,13 @@ def test_a_test_that_is_busy_answers_pings(app, client):
         assert ws.receive() == "still here"
 
 
-def test_both_may_send_a_lot_before_they_receive(sockets, client):
+def test_both_may_send_a_lot_before_they_receive(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """Neither waits for the other."""
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         for _ in range(20):
             ws.send(bytes(2**20))
         for message in ws:
@@ -592,12 +655,14 @@ def test_both_may_send_a_lot_before_they_receive(sockets, client):
         assert [ws.receive() for _ in range(5)] == [str(2**20)] * 5
 
 
-def test_two_sockets_talk_to_each_other(sockets, client):
+def test_two_sockets_talk_to_each_other(
+    sockets: Sockets, client: SocketTestClient
+) -> None:
     """Each has a handler that runs at the same time."""
     members = []
 
     @sockets.route("/chat")
-    def chat(ws):
+    def chat(ws: WebSocket) -> None:
         ws.accept()
         members.append(ws)
         ws.send("welcome")
@@ -611,10 +676,10 @@ def test_two_sockets_talk_to_each_other(sockets, client):
         assert one.receive() == two.receive() == "hello"
 
 
-def test_nothing_is_left_behind(broken):
+def test_nothing_is_left_behind(broken: SocketTestClient) -> None:
     """No thread and no file descriptor, right after the block."""
 
-    def use():
+    def use() -> None:
         with broken.websocket("/echo") as one, broken.websocket("/echo") as two:
             for ws in one, two:
                 ws.send("x")
@@ -705,7 +770,7 @@ print("fine")
 """
 
 
-def test_it_works_where_gevent_has_patched_the_process(tmp_path):
+def test_it_works_where_gevent_has_patched_the_process(tmp_path: Path) -> None:
     """In greenlets, of which none is left, even where a handler hangs."""
     (tmp_path / "greenlets.py").write_text(GREENLETS)
     result = subprocess.run(
@@ -718,7 +783,7 @@ def test_it_works_where_gevent_has_patched_the_process(tmp_path):
     assert result.stdout == "fine\n", result.stderr
 
 
-def test_an_app_that_is_served_does_not_import_it():
+def test_an_app_that_is_served_does_not_import_it() -> None:
     """What only tests need costs nothing at the start."""
     code = (
         "import sys, flask, flask_sockets; flask_sockets.Sockets(flask.Flask('a'));"

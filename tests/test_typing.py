@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ sockets.init_app(app)
 """
 
 
-def check(tmp_path, code):
+def check(tmp_path: Path, code: str) -> str:
     (tmp_path / "user.py").write_text(code)
     result = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "user.py"],
@@ -73,13 +74,13 @@ def test(app: Flask) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_tests_of_sockets_type_check(tmp_path):
+def test_tests_of_sockets_type_check(tmp_path: Path) -> None:
     """With a cast of the client, which Flask says is its own."""
     assert "Success" in check(tmp_path, TESTING)
 
 
 @pytest.mark.timeout(300)
-def test_code_that_uses_the_package_type_checks(tmp_path):
+def test_code_that_uses_the_package_type_checks(tmp_path: Path) -> None:
     """Strictly, and the decorator keeps the type of the function."""
     output = check(tmp_path, GOOD)
     assert "error" not in output
@@ -91,7 +92,7 @@ def test_code_that_uses_the_package_type_checks(tmp_path):
     "line",
     ["ws.sned('x')", "ws.send(1)", "ws.receive().upper()", "ws.close('bye')"],
 )
-def test_mistakes_with_the_websocket_are_found(tmp_path, line):
+def test_mistakes_with_the_websocket_are_found(tmp_path: Path, line: str) -> None:
     """The untyped base class doesn't hide them."""
     code = "from flask_sockets import WebSocket\ndef f(ws: WebSocket) -> None:\n    "
     assert "user.py:3: error" in check(tmp_path, code + line)

@@ -22,9 +22,13 @@ from flask_sockets_cli.live import PATH
 from ..process import PATIENCE, port_of
 from .apps import UPGRADE, get, wsrun
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="sends signals to process groups"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform == "win32", reason="sends signals to process groups"
+    ),
+    # They share a browser, which another worker would have to start again.
+    pytest.mark.xdist_group(__name__),
+]
 
 APP = """\
 import flask

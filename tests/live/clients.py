@@ -91,7 +91,7 @@ class WebsocketsClient:
         self.headers = {
             name.lower(): value for name, value in self._ws.response.headers.raw_items()
         }
-        self.subprotocol = self._ws.subprotocol
+        self.subprotocol: str | None = self._ws.subprotocol
 
     def send(self, message: Message) -> None:
         self._ws.send(message)
@@ -143,8 +143,8 @@ class WebsocketClientClient:
             raise Refused(
                 error.status_code, error.resp_headers, error.resp_body or b""
             ) from None
-        self.headers = dict(self._ws.headers)
-        self.subprotocol = self._ws.subprotocol
+        self.headers: dict[str, str] = dict(self._ws.headers)
+        self.subprotocol: str | None = self._ws.subprotocol
 
     def send(self, message: Message) -> None:
         if isinstance(message, bytes):
@@ -154,11 +154,11 @@ class WebsocketClientClient:
 
     def receive(self) -> Message:
         try:
-            opcode, data = self._ws.recv_data()
+            opcode, data = t.cast("tuple[int, bytes]", self._ws.recv_data())
         except (websocket.WebSocketConnectionClosedException, ConnectionError):
             raise Closed(1006) from None
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            self._ws.shutdown()
+            t.cast(t.Any, self._ws).shutdown()
             if not data:
                 raise Closed(1005)
             raise Closed(struct.unpack("!H", data[:2])[0], data[2:].decode())
@@ -168,10 +168,13 @@ class WebsocketClientClient:
         self._ws.close(code, reason.encode(), timeout=PATIENCE)
 
     def vanish(self) -> None:
-        self._ws.shutdown()
+        t.cast(t.Any, self._ws).shutdown()
 
 
-CLIENTS = {"websockets": WebsocketsClient, "websocket-client": WebsocketClientClient}
+CLIENTS: dict[str, t.Callable[..., Client]] = {
+    "websockets": WebsocketsClient,
+    "websocket-client": WebsocketClientClient,
+}
 
 
 def connect(kind: t.Callable[..., Client], url: str, **options: t.Any) -> t.Any:
@@ -315,7 +318,7 @@ class Raw:
             body = self.read_all()
         return int(status.split()[1]), headers, body
 
-    def connect(self, path: str, **headers: str | None) -> dict[str, str]:
+    def connect(self, path: str, **headers: t.Any) -> dict[str, str]:
         """Do the opening handshake, and return the headers of the answer."""
         self.send(handshake(path, **headers))
         status, answer, body = self.read_response()

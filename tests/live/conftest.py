@@ -8,7 +8,7 @@ import pytest
 from .clients import CLIENTS, Client
 
 
-@pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
+@pytest.fixture(params=CLIENTS.values(), ids=list(CLIENTS))
 def kind(request: pytest.FixtureRequest) -> t.Callable[..., Client]:
     """One client library after the other."""
     return t.cast("t.Callable[..., Client]", request.param)

@@ -8,7 +8,7 @@ import pytest
 
 from .clients import Raw, close_frame, frame, handshake
 from .processes import Server
-from .ways import WAYS, Way
+from .ways import WAYS, Way, shared
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -18,7 +18,7 @@ class Served(t.NamedTuple):
     server: Server
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared(WAYS, __name__))
 def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with request.param.serve("bare:app") as server:
         server.expected += [r"RuntimeError: expected$"]

@@ -18,8 +18,15 @@ HOW = {AS_MAIN: None, **{w.name: w for w in (FLASK_RUN, WSRUN, WORKER, TWO_WORKE
 
 @pytest.fixture(
     scope="module",
-    params=[(module, how) for module in ("simple", "blueprint") for how in HOW],
-    ids=lambda param: "-".join(param),
+    params=[
+        pytest.param(
+            (module, how),
+            id=f"{module}-{how}",
+            marks=pytest.mark.xdist_group(f"{__name__}-{module}-{how}"),
+        )
+        for module in ("simple", "blueprint")
+        for how in HOW
+    ],
 )
 def server(request: pytest.FixtureRequest) -> t.Iterator[Server]:
     module, how = request.param

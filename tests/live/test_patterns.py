@@ -20,6 +20,7 @@ from .ways import (
     WORKER,
     WSRUN,
     Way,
+    shared,
 )
 
 Kind = t.Callable[..., Client]
@@ -46,7 +47,7 @@ class Served(t.NamedTuple):
         )
 
 
-@pytest.fixture(scope="module", params=GEVENT_WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared(GEVENT_WAYS, __name__))
 def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with request.param.serve("patterns:app") as server:
         server.expected += [r"expected in debug mode"]
@@ -54,7 +55,7 @@ def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
         server.assert_log_is_clean()
 
 
-@pytest.fixture(scope="module", params=[GTHREAD, FLASK_RUN], ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared([GTHREAD, FLASK_RUN], __name__))
 def threaded(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with request.param.serve("patterns:app") as server:
         server.expected += [r"expected in debug mode"]

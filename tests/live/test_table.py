@@ -21,7 +21,7 @@ from .clients import (
     handshake,
 )
 from .processes import Server
-from .ways import WAYS, Way
+from .ways import WAYS, Way, shared
 
 Kind = t.Callable[..., Client]
 
@@ -47,7 +47,7 @@ class Served(t.NamedTuple):
         return "greenlet" if self.way.is_gevent else "thread"
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared(WAYS, __name__))
 def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with request.param.serve("table:app") as server:
         server.expected += [r"\bexpected \w{32}"]

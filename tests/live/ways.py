@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+import pytest
+
 from .processes import Server
 
 _LISTENING = r"Listening at: http://127\.0\.0\.1:(\d+)"
@@ -105,3 +107,19 @@ WAYS = [
 ]
 GEVENT_WAYS = [way for way in WAYS if way.is_gevent]
 HANDLER_WAYS = [way for way in WAYS if way.has_handler]
+
+
+def shared(ways: t.Iterable[Way], module: str) -> list[t.Any]:
+    """The parameters of a fixture that starts a server for all tests of a module.
+
+    Tests that share a server run one after the other, in one worker of pytest-xdist:
+    other workers would start servers of their own.
+
+    :param module: its ``__name__``.
+    """
+    return [
+        pytest.param(
+            way, id=way.name, marks=pytest.mark.xdist_group(f"{module}-{way.name}")
+        )
+        for way in ways
+    ]
