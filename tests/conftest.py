@@ -36,7 +36,7 @@ CHROMIUM_ARGS = [
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many workers '-n auto' starts: more than processors, since the tests mostly
     wait for other processes."""
-    return 3 * (os.cpu_count() or 1)
+    return min(12, 3 * (os.cpu_count() or 1))
 
 
 class Served:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from pathlib import Path
+import typing as t
 
 import pytest
 
-GOOD = """
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+APP = """
 from flask import Blueprint, Flask
 from flask_sockets import ConnectionClosed, Sockets, WebSocket, WebSocketHandler
 
@@ -35,19 +39,7 @@ sockets.register_blueprint(bp, url_prefix="/bp")
 sockets.init_app(app)
 """
 
-
-def check(tmp_path: Path, code: str) -> str:
-    (tmp_path / "user.py").write_text(code)
-    result = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "user.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    return result.stdout
-
-
-TESTING = """
+TESTS = """
 import typing as t
 from flask import Flask
 from flask_sockets import HandshakeRejected, SocketTestClient, SocketTestSession
@@ -72,27 +64,54 @@ def test(app: Flask) -> None:
     assert message
 """
 
+#: Each is the body of a function that gets a WebSocket, 'ws'.
+MISTAKES = ["ws.sned('x')", "ws.send(1)", "ws.receive().upper()", "ws.close('bye')"]
 
-@pytest.mark.timeout(300)
-def test_tests_of_sockets_type_check(tmp_path: Path) -> None:
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What mypy says of all of it. Starting it takes longer than checking."""
+    folder = tmp_path_factory.mktemp("typing")
+    (folder / "app.py").write_text(APP)
+    (folder / "tests.py").write_text(TESTS)
+    for number, mistake in enumerate(MISTAKES):
+        write_mistake(folder / f"mistake_{number}.py", mistake)
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "."],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert not result.stderr
+    return result.stdout
+
+
+def write_mistake(path: Path, mistake: str) -> None:
+    head = "from flask_sockets import WebSocket\ndef f(ws: WebSocket) -> None:\n"
+    path.write_text(f"{head}    {mistake}\n")
+
+
+# One run for all of them, in one worker.
+pytestmark = [pytest.mark.xdist_group(__name__), pytest.mark.timeout(300)]
+
+
+def test_tests_of_sockets_type_check(output: str) -> None:
     """With a cast of the client, which Flask says is its own."""
-    assert "Success" in check(tmp_path, TESTING)
+    assert not re.search(r"^tests\.py:.* error:", output, re.MULTILINE), output
 
 
-@pytest.mark.timeout(300)
-def test_code_that_uses_the_package_type_checks(tmp_path: Path) -> None:
-    """Strictly, and the decorator keeps the type of the function."""
-    output = check(tmp_path, GOOD)
-    assert "error" not in output
-    assert "WebSocket, times: int" in output or "WebSocket, int" in output
+def test_code_that_uses_the_package_type_checks(output: str) -> None:
+    """Strictly."""
+    assert not re.search(r"^app\.py:.* error:", output, re.MULTILINE), output
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "line",
-    ["ws.sned('x')", "ws.send(1)", "ws.receive().upper()", "ws.close('bye')"],
-)
-def test_mistakes_with_the_websocket_are_found(tmp_path: Path, line: str) -> None:
+def test_the_decorator_keeps_the_type_of_the_function(output: str) -> None:
+    """A handler can be called with what it takes."""
+    assert re.search(r"^app\.py:.*\bWebSocket, (times: )?int", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_with_the_websocket_are_found(output: str, mistake: str) -> None:
     """The untyped base class doesn't hide them."""
-    code = "from flask_sockets import WebSocket\ndef f(ws: WebSocket) -> None:\n    "
-    assert "user.py:3: error" in check(tmp_path, code + line)
+    file = f"mistake_{MISTAKES.index(mistake)}.py"
+    assert f"\n{file}:3: error:" in f"\n{output}"

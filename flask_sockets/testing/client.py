@@ -693,9 +693,8 @@ def _holding(lock: t.Any) -> Iterator[None]:
 
 
 def _add_note(error: BaseException, also: BaseException) -> None:
-    """Tell with one exception that there was another. Python 3.10 has no notes."""
-    if hasattr(error, "add_note"):
-        error.add_note(
-            "Besides, the handler of the WebSocket failed:\n"
-            + "".join(traceback.format_exception(also)).rstrip()
-        )
+    """Tell with one exception that there was another."""
+    error.add_note(
+        "Besides, the handler of the WebSocket failed:\n"
+        + "".join(traceback.format_exception(also)).rstrip()
+    )
