@@ -1,0 +1,42 @@
+"""The attacked app as a server process, and how to look at it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+from pathlib import Path
+
+from ..live.processes import Server
+from ..live.ways import Way
+
+
+def serve(way: Way, app: str = "target:app", **config: t.Any) -> Server:
+    """The app with values for its config. The server still has to be entered."""
+    env = {f"TARGET_{name}": json.dumps(value) for name, value in config.items()}
+    return way.serve(app, env)
+
+
+def open_names(server: Server) -> set[str]:
+    """The names of the clients whose handlers are running."""
+    return set(json.loads(server.get("/open").body))
+
+
+def descriptors(server: Server) -> int:
+    """How many descriptors the processes of the server have open."""
+    count = 0
+    for pid in server.members():
+        with contextlib.suppress(FileNotFoundError):
+            count += len(os.listdir(f"/proc/{pid}/fd"))
+    return count
+
+
+def resident(server: Server) -> int:
+    """How much memory the processes of the server use, in bytes."""
+    total = 0
+    for pid in server.members():
+        with contextlib.suppress(FileNotFoundError):
+            pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+            total += int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return total
