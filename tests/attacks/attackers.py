@@ -48,6 +48,9 @@ class Attacker(Raw):
         self.socket.connect(("127.0.0.1", port))
         self._buffer = b""
 
+    def __enter__(self) -> Attacker:
+        return self
+
     def shake_hands(self, path: str, **headers: str) -> dict[str, str]:
         """As :meth:`connect`, but read no more than the answer."""
         self.send(handshake(path, **headers))

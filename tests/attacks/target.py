@@ -12,10 +12,10 @@ from ..live.processes import Server
 from ..live.ways import Way
 
 
-def serve(way: Way, app: str = "target:app", **config: t.Any) -> Server:
+def serve(way: Way, **config: t.Any) -> Server:
     """The app with values for its config. The server still has to be entered."""
     env = {f"TARGET_{name}": json.dumps(value) for name, value in config.items()}
-    return way.serve(app, env)
+    return way.serve("target:app", env)
 
 
 def open_names(server: Server) -> set[str]:
