@@ -16,7 +16,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from echo import free_port
+from harness import free_port
 
 #: What a request meets instead of a version: a connection that is refused, one that
 #: ends or hangs without a whole answer, and an answer that is another page.

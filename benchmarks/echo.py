@@ -11,21 +11,13 @@ when the machine is busy with something else.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import os
-import platform
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 
+from harness import HERE, Server, header_of, python_server, replace_section, svg
+from harness import versions as versions_of
 from load import Load, Shape
-
-HERE = Path(__file__).parent
 
 #: The module of each server, with the packages that make it what it is.
 SERVERS = {
@@ -47,43 +39,9 @@ SHAPES = [
 UNABLE = {("gevent_floor", SHAPES[2])}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-class Server:
-    """A server as a process."""
-
-    def __init__(self, name: str) -> None:
-        self.port = free_port()
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "servers" / f"{name}.py", str(self.port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except ConnectionRefusedError:
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"The server {name!r} didn't start.") from None
-                time.sleep(0.05)
-
-    def processor_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
-        user, system = fields.split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
 def measure(name: str, shape: Shape, seconds: float) -> tuple[float, float]:
     """Messages per second, and processor microseconds per message."""
-    server = Server(name)
+    server = Server(python_server(name))
     try:
         load = Load(server.port, shape)
         try:
@@ -100,8 +58,7 @@ def measure(name: str, shape: Shape, seconds: float) -> tuple[float, float]:
 
 
 def versions(name: str) -> str:
-    packages = SERVERS[name]
-    return ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
+    return versions_of(SERVERS[name])
 
 
 def table(results: dict[tuple[str, Shape], list[tuple[float, float]]]) -> str:
@@ -132,61 +89,19 @@ def table(results: dict[tuple[str, Shape], list[tuple[float, float]]]) -> str:
 
 def chart(results: dict[tuple[str, Shape], list[tuple[float, float]]]) -> str:
     """Bars of the processor time per message, relative to ours, as an SVG."""
-    width, bar, left, scale = 720, 16, 160, 130
-    y = 8
-    parts = []
+    groups = {}
     for shape in dict.fromkeys(shape for _, shape in results):
         costs = {
             name: statistics.median(cost for _, cost in rounds)
             for (name, s), rounds in results.items()
             if s == shape and name != "gevent_floor"
         }
-        ours = costs.get("ours")
-        if ours is None:
-            continue
-        title = f"{shape}: processor time per message, ours = {ours:,.1f} µs"
-        parts.append(f'<text x="8" y="{y + 12}" font-weight="bold">{title}</text>')
-        y += 20
-        for name, cost in sorted(costs.items(), key=lambda item: item[1]):
-            length = min(cost / ours, 3.5) * scale
-            colour = "#0f766e" if name == "ours" else "#94a3b8"
-            parts += [
-                f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{name}</text>',
-                f'<rect x="{left}" y="{y}" width="{length:.0f}" height="{bar - 3}"'
-                f' fill="{colour}"/>',
-                f'<text x="{left + length + 6:.0f}" y="{y + 12}">'
-                f"{cost / ours:.2f}</text>",
-            ]
-            y += bar
-        y += 14
-    parts.append(f'<text x="8" y="{y + 4}">Bars are cut off at 3.5.</text>')
-    y += 14
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{y}"'
-        ' font-family="sans-serif" font-size="12">'
-        f'<rect width="{width}" height="{y}" fill="white"/>{"".join(parts)}</svg>\n'
-    )
-
-
-def header_of(how: str) -> str:
-    """When, where and how it was measured."""
-    return (
-        f"Measured on {datetime.date.today().isoformat()}, on {platform.system()}"
-        f" {platform.machine()} with {os.cpu_count()} cores, Python"
-        f" {platform.python_version()}; {how}."
-    )
-
-
-def replace_section(path: Path, title: str, text: str) -> None:
-    """Write one section of a file of results, and leave the others as they are."""
-    sections: dict[str, str] = {}
-    if path.exists():
-        for part in path.read_text().split("\n## ")[1:]:
-            name, _, body = part.partition("\n")
-            sections[name] = body.strip()
-    sections[title] = text
-    bodies = "".join(f"\n## {name}\n\n{body}\n" for name, body in sections.items())
-    path.write_text(f"# Results\n{bodies}")
+        if "ours" in costs:
+            title = (
+                f"{shape}: processor time per message, ours = {costs['ours']:,.1f} µs"
+            )
+            groups[title] = costs
+    return svg(groups)
 
 
 def main() -> None:

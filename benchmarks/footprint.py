@@ -10,26 +10,19 @@ and system, for connections that are opened and closed one after the other.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from echo import HERE, SERVERS, Server, header_of, replace_section, versions
+from echo import SERVERS, versions
+from harness import HERE, Server, header_of, python_server, replace_section
 from load import Shape, frames, handshake, receive_exactly
 
 #: The server without a protocol is no server of anything.
 NAMES = [name for name in SERVERS if name != "gevent_floor"]
 
 
-def resident_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise RuntimeError("no VmRSS")
-
-
 def memory(name: str, connections: int) -> float:
     """KiB of resident memory per idle connection."""
     frame, reply = frames(Shape(1, 1, 32))
-    server = Server(name)
+    server = Server(python_server(name))
     sockets = []
     try:
 
@@ -41,10 +34,10 @@ def memory(name: str, connections: int) -> float:
 
         for _ in range(50):  # What is only needed once is there by now.
             open_one()
-        before = resident_kib(server.process.pid)
+        before = server.resident_kib()
         for _ in range(connections):
             open_one()
-        return (resident_kib(server.process.pid) - before) / connections
+        return (server.resident_kib() - before) / connections
     finally:
         for sock in sockets:
             sock.close()
@@ -53,7 +46,7 @@ def memory(name: str, connections: int) -> float:
 
 def handshakes(name: str, count: int) -> float:
     """Handshakes that a processor could do in a second."""
-    server = Server(name)
+    server = Server(python_server(name))
     try:
         for _ in range(100):
             handshake(server.port).close()

@@ -40,27 +40,35 @@ def header(opcode: int, length: int, masked: bool) -> bytes:
     return struct.pack("!BBQ", 0x80 | opcode, bit | 127, length)
 
 
+def payload_of(size: int) -> bytes:
+    return (b"0123456789abcdef" * (size // 16 + 1))[:size]
+
+
+def client_frame(opcode: int, payload: bytes) -> bytes:
+    size = len(payload)
+    repeated = (MASK * (size // 4 + 1))[:size]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
+    return header(opcode, size, True) + MASK + masked.to_bytes(size, "big")
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    return header(opcode, len(payload), False) + payload
+
+
 def frames(shape: Shape) -> tuple[bytes, bytes]:
     """The frame a client sends, and the one it gets back."""
-    payload = (b"0123456789abcdef" * (shape.size // 16 + 1))[: shape.size]
-    repeated = MASK * (shape.size // 4 + 1)
-    masked = int.from_bytes(payload, "big") ^ int.from_bytes(
-        repeated[: shape.size], "big"
-    )
+    payload = payload_of(shape.size)
     opcode = 2 if shape.binary else 1
-    return (
-        header(opcode, shape.size, True) + MASK + masked.to_bytes(shape.size, "big"),
-        header(opcode, shape.size, False) + payload,
-    )
+    return client_frame(opcode, payload), server_frame(opcode, payload)
 
 
-def handshake(port: int, query: str = "") -> socket.socket:
+def handshake(port: int, target: str = "/") -> socket.socket:
     """Open one WebSocket."""
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
     sock.sendall(
-        f"GET /{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
         "Sec-WebSocket-Version: 13\r\n\r\n".encode()
     )
@@ -100,14 +108,14 @@ class Load:
 
     def __init__(self, port: int, shape: Shape) -> None:
         self.frame, self.reply = frames(shape)
-        query = ""
+        target = "/"
         if shape.size < 1000:  # For the server without a protocol.
-            query = f"?frame={len(self.frame)}&reply={self.reply.hex()}"
+            target = f"/?frame={len(self.frame)}&reply={self.reply.hex()}"
         self.selector = selectors.EpollSelector()
         self.clients = []
         self.batches = [self.frame * n for n in range(min(shape.in_flight, 64) + 1)]
         for _ in range(shape.connections):
-            sock = handshake(port, query)
+            sock = handshake(port, target)
             sock.sendall(self.frame)
             if receive_exactly(sock, len(self.reply)) != self.reply:
                 raise ValueError("What came back is not what was sent.")

@@ -23,7 +23,7 @@ import typing as t
 from pathlib import Path
 
 from devserver import TROUBLES, DevServer, Idle, environment, versions
-from echo import HERE, header_of, replace_section
+from harness import HERE, header_of, replace_section, row
 
 FLASK_APP = """\
 from flask import Flask
@@ -218,10 +218,6 @@ def milliseconds(times: list[float]) -> list[str]:
         shown(percentile_95(times) * 1000, ",.0f"),
         f"{times.count(math.inf)} of {len(times)}",
     ]
-
-
-def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def edits_table(results: dict[str, Figures]) -> str:

@@ -22,6 +22,17 @@ def test_the_echo_benchmark_measures_our_server() -> None:
         assert process.wait() == 0
 
 
+def test_the_fanout_benchmark_measures_a_loop_and_the_floor() -> None:
+    """In its quick mode, with what needs no other packages."""
+    arguments = ["benchmarks/fanout.py", "--quick", "--only"]
+    names = ["readme_loop", "gevent_floor_joined"]
+    with Process(sys.executable, *arguments, *names, cwd=ROOT, patience=100) as process:
+        for figure in (r"[\d,.]+", r"[\d,.e+]+ / [\d,.e+]+"):
+            for name in names:
+                process.wait_for(rf"^\| {name} \|( {figure} \|){{3}}$")
+        assert process.wait() == 0
+
+
 def test_the_footprint_is_measured() -> None:
     """Of our server, with few connections."""
     arguments = ["benchmarks/footprint.py", "--quick", "--only", "ours"]
