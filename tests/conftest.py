@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import threading
 import typing as t
 
@@ -66,13 +65,6 @@ def serve() -> Iterator[t.Callable[[Flask], Served]]:
             return Served(server.server_port)
 
         yield serve
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody listens on, for servers that can't choose one themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return t.cast(int, listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import random
 import re
 import socket
 import subprocess
@@ -172,6 +173,18 @@ class Process:
         with self._grown:
             self._ended = True
             self._grown.notify_all()
+
+
+def free_port() -> int:
+    """A port for a server that can't choose one itself, or that comes back to it.
+
+    It lies below those that the system gives to whoever asks for any: nobody else gets
+    one of these before the server is there.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def port_of(process: Process) -> int:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +17,13 @@ from playwright.sync_api import Browser, Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from .process import PATIENCE, Process, free_port, port_of
+
 # They share a browser and a server, which another worker would have to start again.
 pytestmark = pytest.mark.xdist_group(__name__)
 
 EXAMPLE = Path(__file__).parents[1] / "example_app"
 
-# Seconds something may take before it counts as never happening. Generous, since a busy
-# machine proves nothing.
-PATIENCE = 30.0
 expect.set_options(timeout=PATIENCE * 1000)
 
 
@@ -37,65 +32,40 @@ class Server:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = 0
-        self.log: list[str] = []
+        #: The same each time it is started, so that pages find it again.
+        self.port = free_port()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        """Start the server and wait until it says where; the same port each time."""
-        command = ["--app", "example_app", "wsrun", "--reload"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "flask", *command, "--port", str(self.port)],
-            cwd=self.directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        listening = threading.Event()
-        self._reader = threading.Thread(
-            target=self._read, args=(self._process, listening)
-        )
-        self._reader.start()
-        if not listening.wait(PATIENCE) or not self.port:
-            self.stop()
-            pytest.fail("The server did not start. It said:\n" + "".join(self.log))
+        """Start the server and wait until it runs."""
+        command = ("flask", "--app", "example_app", "wsrun", "--reload")
+        self._process = Process(
+            *command, "--port", str(self.port), cwd=self.directory
+        ).__enter__()
+        assert port_of(self._process) == self.port
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does, which reaches the whole group."""
-        assert self._process.stdout is not None
         try:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGINT)
-                self._process.wait(PATIENCE)
+            self._process.signal_group(signal.SIGINT)
+            self._process.wait()
         finally:
             # As a rule nothing of it is left; a broken one must not outlive its test.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._reader.join()
-            self._process.stdout.close()
-
-    def _read(self, process: subprocess.Popen[str], listening: threading.Event) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.log.append(line)
-            if match := re.search(r"Running on http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(match[1])
-                listening.set()
-        listening.set()
+            self._process.__exit__()
 
 
 def run_copy(directory: Path) -> Iterator[Server]:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(EXAMPLE, directory / "example_app", ignore=ignore)
     server = Server(directory)
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from websockets.sync.client import connect, unix_connect
 from flask_sockets import HandshakeRejected
 
 from .conftest import Served
-from .process import Process, port_of
+from .process import Process, free_port, port_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -237,17 +237,18 @@ def test_the_commands_for_gunicorn_work(project: Path, command: str) -> None:
         assert echoes(int(port))
 
 
-def test_gevents_own_server_works(project: Path, free_port: int) -> None:
+def test_gevents_own_server_works(project: Path) -> None:
     """With the handler class, by 'python app.py'."""
-    app = block("pywsgi").replace("5000", str(free_port))
+    port = free_port()
+    app = block("pywsgi").replace("5000", str(port))
     echo = "sockets.add_url_rule('/echo', 'echo', lambda ws: ws.send(ws.receive()))\n"
     (project / "app.py").write_text(app.replace("\nif __name", f"\n{echo}\nif __name"))
     with Process(sys.executable, "app.py", cwd=project) as process:
-        process.wait_until_listening(free_port)
-        assert echoes(free_port)
+        process.wait_until_listening(port)
+        assert echoes(port)
 
 
-def test_nginx_passes_websockets_on(project: Path, free_port: int) -> None:
+def test_nginx_passes_websockets_on(project: Path) -> None:
     """With the location of the README, and the origin check satisfied."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
@@ -256,19 +257,20 @@ def test_nginx_passes_websockets_on(project: Path, free_port: int) -> None:
         pytest.skip("nginx is missing.")
     command = "flask --app app wsrun"
     env = {"FLASK_WSRUN_PORT": "0"}
+    port = free_port()
     with Process(*shlex.split(command), cwd=project, env=env) as server:
         location = block("nginx").replace("8000", str(port_of(server)))
         (project / "nginx.conf").write_text(
             f"pid {project}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
-            f"http {{ access_log off; server {{ listen 127.0.0.1:{free_port};\n"
+            f"http {{ access_log off; server {{ listen 127.0.0.1:{port};\n"
             f"{location} }} }}\n"
         )
         arguments = [nginx, "-c", str(project / "nginx.conf"), "-p", str(project)]
         with Process(*arguments, cwd=project) as proxy:
-            proxy.wait_until_listening(free_port)
-            assert echoes(free_port, origin=f"http://127.0.0.1:{free_port}")
+            proxy.wait_until_listening(port)
+            assert echoes(port, origin=f"http://127.0.0.1:{port}")
             with pytest.raises(InvalidStatus, match="403"):
-                echoes(free_port, origin="http://evil.example")
+                echoes(port, origin="http://evil.example")
 
 
 # Sending to many

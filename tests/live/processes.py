@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 import sys
 import typing as t
 from pathlib import Path
 
-from ..process import Process
+from ..process import Process, free_port
 
 #: Where the apps are that the servers serve.
 LIVE_APPS = Path(__file__).parent / "live_apps"
@@ -51,8 +50,7 @@ class Server(Process):
         self.expected: list[str] = []
         values = dict(env or {})
         if ready is None:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                self.port = listener.getsockname()[1]
+            self.port = free_port()
             values["PORT"] = str(self.port)
         super().__init__(sys.executable, *command, cwd=LIVE_APPS, env=values)
 
