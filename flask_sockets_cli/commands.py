@@ -167,7 +167,8 @@ def wsrun_command(
 
     The reloader and debugger are enabled by default with the '--debug' option.
     """
-    from .listening import listen, make_certificate, port_of
+    from .certificate import make_certificate
+    from .listener import open_listener, port_of
     from .settings import UNIX, Settings
     from .supervisor import Supervisor
 
@@ -188,7 +189,10 @@ def wsrun_command(
     reload = debug if reload is None else reload
     live = live and _can_be_live(debug, reload)
 
-    with make_certificate(cert, key) as certificate, listen(host, port) as listener:
+    with (
+        make_certificate(cert, key) as certificate,
+        open_listener(host, port) as listener,
+    ):
         settings = Settings(
             app=_import_path(info),
             set_debug_flag=info.set_debug_flag,
@@ -254,6 +258,6 @@ def _dotenv_values(info: ScriptInfo) -> dict[str, str] | None:
     if not getattr(info, "load_dotenv_defaults", True):
         return None
 
-    from .environment import values_in_effect
+    from .dotenv_files import values_in_effect
 
     return values_in_effect()

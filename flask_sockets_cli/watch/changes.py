@@ -1,0 +1,221 @@
+"""From the events of the watched directories to the files that have changed: which of
+them count, and when a burst of them is over.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+from .contents import Contents
+from .events import Event, Lost, touched
+from .rules import Rules, import_root, module_root
+from .watcher import Watcher
+
+#: Seconds without another change after which a burst of them is taken to be over.
+_QUIET = 0.01
+#: The same where a file is empty or gone, as it is for a moment when it is being saved.
+_QUIET_UNFINISHED = 0.1
+#: Seconds after which a burst is not waited for any longer.
+_LONGEST_BURST = 0.25
+
+
+class Burst(t.NamedTuple):
+    """Files that have changed together."""
+
+    #: The moment of the first one, in the terms of :func:`time.monotonic`.
+    since: float
+    #: Those that the app is loaded from.
+    code: list[str]
+    #: Those that pages are made of.
+    pages: list[str]
+
+
+class Changes:
+    """Finds the files whose content is another one than the server has read.
+
+    It has no thread of its own: events are put where somebody calls :meth:`take` with
+    them, and fetches the burst that they add up to when it is :attr:`due`.
+
+    :param app: the import path of the app.
+    :param extra_files: as for :class:`Rules`.
+    :param exclude_patterns: as for :class:`Rules`.
+    :param put: called with each event, in a thread of watchdog's.
+    :param warn: called with a sentence when the watching has become worse.
+    """
+
+    def __init__(
+        self,
+        app: str | None,
+        extra_files: t.Iterable[str],
+        exclude_patterns: t.Iterable[str],
+        put: t.Callable[[Event | Lost], object],
+        warn: t.Callable[[str], object],
+    ) -> None:
+        #: When the burst is over, in the terms of :func:`time.monotonic`; ``None``
+        #: where there is none.
+        self.due: float | None = None
+        self._since = 0.0
+        self._code: dict[str, None] = {}
+        self._pages: dict[str, None] = {}
+        self._new_directories: list[str] = []
+
+        self._contents = Contents()
+        self._rules = Rules(extra_files, exclude_patterns)
+        self._rules.add_root(import_root(app))
+        self._rules.add_extra_roots()
+        self._watcher = Watcher(put, lambda: put(Lost()), warn)
+        self._watcher.watch(self._rules.watches())
+        # The watching has begun, and no server has read anything: whatever is edited
+        # from here on has an event, and another content than this.
+        self._contents.take(self._rules.all_files())
+
+    @property
+    def way(self) -> str:
+        """How files are watched, for the banner: ``watchdog`` or ``polling``."""
+        return self._watcher.way
+
+    @property
+    def has_code(self) -> bool:
+        """Whether what the app is loaded from has changed since the last burst."""
+        return bool(self._code)
+
+    def stop(self) -> None:
+        """Watch nothing any more."""
+        self._watcher.stop()
+
+    def fetch(self) -> Burst:
+        """The files that have changed since the last time."""
+        self.due = None
+        pages = [path for path in self._pages if self._contents.differs(path)]
+        burst = Burst(self._since, list(self._code), pages)
+        self._code.clear()
+        self._pages.clear()
+        return burst
+
+    # What the server has read
+
+    def learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
+        """Take in what the server has read: watch its directories, and see whether any
+        of the files have changed since.
+
+        :param read: the digests of files by their paths.
+        :param imported: the paths of files whose digests are not known.
+        """
+        paths = {*read, *imported}
+        new = [path for path in paths if path not in self._rules.imported]
+        self._rules.imported.update(new)
+        roots_before = len(self._rules.roots)
+
+        for path in new:
+            if not self._rules.covers(path):
+                self._rules.add_root(*module_root(path))
+
+        if len(self._rules.roots) > roots_before:
+            self._watcher.watch(self._rules.watches())
+            self._contents.take(self._rules.all_files())
+
+        self._contents.take(filter(self._rules.counts, new))
+
+        for path, digest in read.items():
+            self._contents.tell(path, digest)
+
+        self._note(read)
+
+    def watch_pages(self, directories: t.Iterable[str]) -> None:
+        """Watch the directories of the app's templates and static files.
+
+        :param directories: none if there is no app, so that nothing is done for pages
+            that it couldn't show.
+        """
+        found = {*directories}
+
+        if self._rules.page_directories != found:
+            self._rules.page_directories = found
+            self._watcher.watch(self._rules.watches())
+
+    # What has happened
+
+    def take(self, event: Event | Lost) -> None:
+        """See whether what an event speaks of is a change."""
+        if isinstance(event, Lost):
+            self._examine_everything()
+            return
+
+        for path, is_directory in touched(event):
+            if not is_directory:
+                self._note([path])
+            elif not os.path.isdir(path):
+                self._watcher.forget(path)
+                self._note(self._contents.below(path))
+            elif not self._rules.passes_over(path):
+                self._new_directories.append(path)
+
+    def settle(self) -> None:
+        """Watch the directories that have come. To be called when no more events are
+        waiting, since they often come many at once.
+        """
+        if not self._new_directories:
+            return
+
+        directories, self._new_directories = self._new_directories, []
+        parents = map(os.path.dirname, directories)
+
+        if not all(map(self._watcher.watches_below, parents)):
+            self._watcher.watch(self._rules.watches())
+
+        self._watcher.check()
+
+        for directory in directories:
+            # Files may have come into it before it was watched.
+            self._note(self._rules.files(directory))
+            self._note(self._rules.page_files(directory))
+
+    def _examine_everything(self) -> None:
+        """Find what no event has told of."""
+        self._watcher.watch_anew(self._rules.watches())
+        paths = dict.fromkeys(self._rules.all_files())
+
+        for root in (*self._rules.roots, *self._rules.page_directories):
+            paths.update(dict.fromkeys(self._contents.below(root)))
+
+        self._note(paths)
+
+    def _note(self, paths: t.Iterable[str]) -> None:
+        """Add those files to the burst that count and have another content, and those
+        that pages are made of.
+        """
+        paths = list(paths)
+        # Whether a file of pages has another content is asked once for a burst: such
+        # files may be large, and are written in many pieces then.
+        pages = [path for path in paths if self._rules.is_part_of_pages(path)]
+        code = [
+            path
+            for path in paths
+            if self._rules.counts(path) and self._contents.differs(path)
+        ]
+
+        if not (code or pages):
+            return
+
+        now = time.monotonic()
+
+        if self.due is None:
+            self._since = now
+
+        self._code.update(dict.fromkeys(code))
+        self._pages.update(dict.fromkeys(pages))
+        quiet = _QUIET
+
+        if any(map(_is_unfinished, (*self._code, *self._pages))):
+            quiet = _QUIET_UNFINISHED
+
+        self.due = min(now + quiet, self._since + _LONGEST_BURST)
+
+
+def _is_unfinished(path: str) -> bool:
+    try:
+        return os.path.getsize(path) == 0
+    except OSError:
+        return True
