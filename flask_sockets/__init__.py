@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typing as t
 
+from werkzeug.routing import Rule as Rule  # Apps take it from here, as 0.2.1 had it.
+
 from .dispatch import SocketMiddleware as SocketMiddleware
 from .exceptions import ConnectionClosed as ConnectionClosed
 from .exceptions import WebSocketError as WebSocketError

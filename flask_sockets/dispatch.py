@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextvars
-import sys
+import functools
 import typing as t
 
 from flask import Flask, got_request_exception, request_finished, request_started
-from flask.globals import request_ctx
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
+from . import _flask
 from .exceptions import ConnectionClosed
 from .handshake import (
     build_answer,
@@ -19,7 +19,14 @@ from .handshake import (
     is_handshake,
     is_origin_allowed,
 )
-from .routing import SocketRule, refuse_async, scoped_request_class
+from .routing import (
+    CALL_HANDLER_KEY,
+    SocketRule,
+    SocketView,
+    refuse_async,
+    rule_to_dispatch,
+    scoped_request_class,
+)
 from .serving import handover as servers
 from .websocket import WebSocket
 from .wire.connection import Connection
@@ -32,10 +39,11 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from flask import Response
+    from flask import Request, Response
     from flask.sessions import SessionMixin
     from flask.typing import ResponseReturnValue
     from websockets.extensions import Extension
+    from werkzeug.routing import Rule
 
     from .websocket import Headers
 
@@ -70,6 +78,11 @@ class SocketRequest:
     def __init__(self, app: Flask, environ: WSGIEnvironment) -> None:
         self.app = app
         self.environ = environ
+        self.context = _flask.request_context(app, environ)
+        self.request: Request = self.context.request
+        self.request.__class__ = scoped_request_class(
+            type(self.request)  # type: ignore[arg-type]
+        )
         self.websocket: WebSocket | None = None
         #: What the handler is called with. Not always a WebSocket of ours.
         self.argument: t.Any = None
@@ -85,20 +98,23 @@ class SocketRequest:
         self.is_upgraded = False
 
     def run(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Do what :meth:`flask.Flask.wsgi_app` does for other requests."""
-        ctx = self.app.request_context(self.environ)
-        ctx.request.__class__ = scoped_request_class(
-            type(ctx.request)  # type: ignore[arg-type]
-        )
+        """Do what :meth:`flask.Flask.wsgi_app` does for other requests.
+
+        The difference is the end. After the protocol is switched no exception is let
+        through to the server, which would answer it with HTTP. And the connection is
+        closed when the context is gone, so that a client that has seen the end finds
+        everything cleaned up.
+        """
+        context = self.context
         body: Iterable[bytes] | None = None
         try:
             try:
-                ctx.push()
+                context.push()
                 response = self.dispatch()
             except Exception as error:
                 self.error = error
                 self.set_close(1011)
-                response = self.app.handle_exception(error)
+                response = _flask.handle_exception(context, error)
             if not self.is_switched():
                 assert response is not None
                 body = response(self.environ, start_response)
@@ -110,16 +126,20 @@ class SocketRequest:
             self.finish(timeout=0)
             raise
         finally:
+            # A debugger or a test client looks at what was answered with HTTP.
+            if not self.is_switched():
+                _flask.preserve_context(context)
+            if _flask.should_ignore_error(self.app, self.error):
+                self.error = None
             try:
-                ctx.pop(self.error)
+                context.pop(self.error)
             except Exception as error:
                 if not self.is_switched():
                     raise
-                # The server would log this, and answer with HTTP.
                 if not self.tell_test(error):
                     self.app.logger.exception(
                         "A teardown function of the WebSocket %r failed.",
-                        ctx.request.path,
+                        self.request.path,
                     )
         if body is not None:
             return body
@@ -153,25 +173,33 @@ class SocketRequest:
     def dispatch(self) -> Response | None:
         """Do what :meth:`flask.Flask.full_dispatch_request` does for other requests.
 
+        That method can't be called: it ends with a response, for which it would run
+        the ``after_request`` functions. They run when the handshake is answered.
+
         :return: ``None`` if it was a WebSocket, which has ended.
         """
         app = self.app
+        _flask.mark_first_request(app)
         try:
             request_started.send(app, _async_wrapper=app.ensure_sync)
+            # Before any hook can use a WebSocket that isn't to be had.
             self.open()
-            rv = app.preprocess_request()
+            rv = _flask.preprocess_request(self.context)
             if rv is None:
-                rv = self.call_handler()
+                rv = self.dispatch_request()
         except Exception as error:
             if self.is_switched():
                 self.handle_error(error)
                 rv = None
             else:
-                rv = app.handle_user_exception(error)
+                rv = _flask.handle_user_exception(self.context, error)
         if self.argument is None or (
             self.websocket and not self.is_upgraded and self.websocket.refuse()
         ):
-            return app.finalize_request(t.cast("ResponseReturnValue", rv))
+            # Without a response Flask says that the view returned none.
+            return _flask.finalize_request(
+                self.context, t.cast("ResponseReturnValue", rv)
+            )
         if rv is not None:
             self.close_instead_of(app.make_response(rv))
         if self.websocket is not None:
@@ -189,7 +217,6 @@ class SocketRequest:
 
         :raises werkzeug.exceptions.HTTPException: if the handshake is not in order.
         """
-        request = request_ctx.request
         foreign = servers.foreign_websocket(self.environ)
         if foreign is not None:
             self.argument = foreign
@@ -197,7 +224,7 @@ class SocketRequest:
         handover = servers.take_over(self.environ)
         if handover is not None and handover.is_upgraded:
             self.create_websocket(handover)
-        if request.routing_exception is not None:
+        if self.request.routing_exception is not None:
             return
         self.check_origin()
         if handover is None:
@@ -205,7 +232,7 @@ class SocketRequest:
                 "The WSGI server doesn't let the app use its socket, so the WebSocket"
                 " %r can't be served. Use 'flask wsrun' for development, or gunicorn"
                 " with 'gunicorn -k flask_sockets.worker'.",
-                request.path,
+                self.request.path,
             )
             raise ServerCannot("This server doesn't serve WebSockets.")
         if not handover.is_upgraded:
@@ -219,7 +246,7 @@ class SocketRequest:
         self.app.logger.warning(
             "Refused a WebSocket to %r from a page of %r. If that page is yours, add"
             " its origin to the list in the app's config 'SOCKETS_ALLOWED_ORIGINS'.",
-            request_ctx.request.url,
+            self.request.url,
             self.environ["HTTP_ORIGIN"],
         )
         raise Forbidden("Pages of this origin may not connect.")
@@ -257,7 +284,7 @@ class SocketRequest:
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         if handover.is_upgraded:
             self.is_upgraded = True
-            self.saved_session = _fingerprint(request_ctx.session)
+            self.saved_session = _fingerprint(self.session)
         else:
             self.websocket.subprotocol = self.choose_subprotocol(None)
 
@@ -277,36 +304,63 @@ class SocketRequest:
             chosen = self.choose_subprotocol(subprotocol)
         response = self.app.response_class(status=101)
         response.headers.extend(headers or ())
-        response = self.app.process_response(response)
+        response = _flask.process_response(self.context, response)
         if handover.is_upgraded:
             connection.begin(b"")
         else:
-            self.saved_session = _fingerprint(request_ctx.session)
+            self.saved_session = _fingerprint(self.session)
             connection.begin(
                 build_answer(self.environ, response.headers, chosen, self.extensions)
             )
         return chosen
 
+    @property
+    def session(self) -> SessionMixin:
+        # There is one while the context is pushed.
+        return t.cast("SessionMixin", self.context.session)
+
     def choose_subprotocol(self, demanded: str | None) -> str | None:
-        rule = request_ctx.request.url_rule
+        rule = self.request.url_rule
         return choose_subprotocol(
             self.environ, getattr(rule, "subprotocols", ()), demanded
         )
 
     # The handler
 
-    def call_handler(self) -> t.Any:
-        request = request_ctx.request
-        if request.routing_exception is not None:
-            raise request.routing_exception
-        rule = request.url_rule
-        assert rule is not None
+    def dispatch_request(self) -> ResponseReturnValue | None:
+        """Do what :meth:`flask.Flask.dispatch_request` does for other requests.
+
+        That method is only called where it makes a difference: if a subclass has
+        another one, or if the app has decorated the view function. Each of its calls
+        would stand on the stack that a connection keeps, 6 KiB in all.
+        """
+        app, request, rule = self.app, self.request, self.request.url_rule
+        if rule is None:  # Flask raises the routing exception.
+            return _flask.dispatch_request(self.context)
+        stand_in = rule_to_dispatch(app, rule)
+        is_flasks = getattr(app.dispatch_request, "__func__", None) is (
+            Flask.dispatch_request
+        )
+        if is_flasks and isinstance(app.view_functions[stand_in.endpoint], SocketView):
+            return self.call_handler(rule, request.view_args or {})
+        self.environ[CALL_HANDLER_KEY] = functools.partial(self.call_handler, rule)
+        request.url_rule = stand_in
+        try:
+            return _flask.dispatch_request(self.context)
+        finally:
+            request.url_rule = rule
+
+    def call_handler(
+        self, rule: Rule, view_args: dict[str, t.Any]
+    ) -> ResponseReturnValue | None:
+        """Call what the rule is for, with the WebSocket before what a view gets."""
+        self.request.url_rule = rule
         if isinstance(rule, SocketRule):
             view_func = rule.view_func
         else:  # From 'app.route(..., websocket=True)'.
             view_func = self.app.view_functions[rule.endpoint]
             refuse_async(view_func)
-        rv = view_func(self.argument, **(request.view_args or {}))
+        rv: ResponseReturnValue | None = view_func(self.argument, **view_args)
         if self.websocket is None:
             return None
         if rv is None:
@@ -327,7 +381,7 @@ class SocketRequest:
         self.error = error
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
         if not self.tell_test(error):
-            app.log_exception(sys.exc_info())
+            _flask.log_exception(self.context, error)
         self.set_close(1011, f"{type(error).__name__}: {error}" if app.debug else "")
 
     def tell_test(self, error: Exception) -> bool:
@@ -347,7 +401,7 @@ class SocketRequest:
 
         A session kept on the server is saved by that. One kept in a cookie is not.
         """
-        session = request_ctx.session
+        session = self.session
         interface = self.app.session_interface
         if self.websocket is None or interface.is_null_session(session):
             return
@@ -357,13 +411,13 @@ class SocketRequest:
         interface.save_session(self.app, session, unsendable)
         name = interface.get_cookie_name(self.app)
         cookie = unsendable.headers.get("Set-Cookie", "").partition(";")[0]
-        if cookie and cookie != f"{name}={request_ctx.request.cookies.get(name)}":
+        if cookie and cookie != f"{name}={self.request.cookies.get(name)}":
             self.app.logger.warning(
                 "The handler of the WebSocket %r changed the session after the"
                 " handshake, when its cookie can't reach the browser any more: the"
                 " change is lost. Change it before the first use of the WebSocket, or"
                 " keep sessions on the server.",
-                request_ctx.request.path,
+                self.request.path,
             )
 
 

@@ -7,11 +7,16 @@ import types
 import typing as t
 import weakref
 
-from werkzeug.routing import Map
-
+from . import _flask
 from .dispatch import SocketMiddleware
 from .handshake import UpgradeRequired, is_handshake
-from .routing import AppSockets, default_endpoint, refuse_async
+from .routing import (
+    AppSockets,
+    SocketMap,
+    default_endpoint,
+    handler_and_options,
+    refuse_async,
+)
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +25,7 @@ if t.TYPE_CHECKING:
     from flask.testing import FlaskClient
     from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import HTTPException
+    from werkzeug.routing import Rule
 
 F = t.TypeVar("F", bound="Callable[..., t.Any]")
 
@@ -62,8 +68,9 @@ class Sockets:
 
     def __init__(self, app: Flask | None = None) -> None:
         #: Add your own URL converters to ``url_map.converters``, before the routes
-        #: that use them. The converters of the app can be used as well.
-        self.url_map = Map()
+        #: that use them. The converters of the app can be used as well. Rules that
+        #: are added here, whose endpoints are functions, go to the map of each app.
+        self.url_map = SocketMap(self._add_rule_of_map)
         #: The blueprints registered here, by name.
         self.blueprints: dict[str, Blueprint] = {}
         # What was registered, for each app that comes later.
@@ -118,6 +125,21 @@ class Sockets:
         **options: t.Any,
     ) -> None:
         """Do what the decorator :meth:`route` does."""
+        self._add_rule(rule, endpoint, view_func, **options)
+
+    def _add_rule_of_map(self, rule: Rule) -> None:
+        view_func, options = handler_and_options(rule)
+        # Not 'add_url_rule': there are apps that replace it by a function of their own,
+        # which adds a rule to the map.
+        self._add_rule(rule.rule, None, view_func, **options)
+
+    def _add_rule(
+        self,
+        rule: str,
+        endpoint: str | None,
+        view_func: Callable[..., t.Any],
+        **options: t.Any,
+    ) -> None:
         refuse_async(view_func)
         self._register(
             lambda app_sockets: app_sockets.add_socket_rule(
@@ -141,13 +163,10 @@ class Sockets:
         """
 
         def register(app_sockets: AppSockets) -> None:
-            before = set(app_sockets.blueprints)
-            app_sockets.register_blueprint(
+            registered = app_sockets.register_blueprint(
                 blueprint, self.url_map.converters, **options
             )
-            for name, registered in app_sockets.blueprints.items():
-                if name not in before:
-                    self.blueprints[name] = registered
+            self.blueprints.update(registered)
 
         self._register(register)
         self.blueprints.setdefault(options.get("name", blueprint.name), blueprint)
@@ -170,7 +189,7 @@ def _answer_plain_requests(app: Flask) -> None:
         if is_handshake(request.environ):  # It is the other way round.
             return error
         # The app may have an error handler for this.
-        return app.handle_http_exception(UpgradeRequired())
+        return _flask.handle_http_exception(_flask.current_context(), UpgradeRequired())
 
 
 def _install_test_client(app: Flask) -> None:

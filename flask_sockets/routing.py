@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import typing as t
-from collections.abc import MutableMapping
 
-from flask import Flask, Request
-from flask.blueprints import Blueprint
+from flask import Flask, Request, request
 from werkzeug.routing import BaseConverter, Map, Rule
 
+from .handshake import UpgradeRequired
+
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from flask.blueprints import Blueprint
+    from werkzeug.routing import RuleFactory
 
     ViewFunc: t.TypeAlias = Callable[..., t.Any]
 
-V = t.TypeVar("V")
+#: What the names of blueprints that are registered on sockets begin with, where an app
+#: keeps their hooks. The app may have another blueprint of the same name.
+SCOPE = "sockets:"
+
+#: The endpoint under which an app's ``view_functions`` have a :class:`SocketView` for
+#: the rules whose own endpoint has another function there.
+DISPATCH_ENDPOINT = "sockets:dispatch"
+
+#: Where the environment of a request has what calls its handler.
+CALL_HANDLER_KEY = "flask_sockets.call_handler"
 
 
 class SocketRule(Rule):
@@ -42,8 +55,8 @@ class SocketRule(Rule):
         self.view_func = view_func
         self.subprotocols = tuple(subprotocols)
         self.converters = converters or {}
-        #: Under which names the app has the hooks of the rule's blueprints, the
-        #: innermost one first. ``None`` if the endpoint says it.
+        #: Under which names the app has the rule's blueprints, the innermost one first.
+        #: ``None`` if the endpoint says it.
         self.scopes = scopes
 
     def get_empty_kwargs(self) -> dict[str, t.Any]:
@@ -97,12 +110,85 @@ def refuse_async(view_func: ViewFunc) -> None:
         )
 
 
-def scope_name(blueprint_name: str) -> str:
-    """Under which name an app has the hooks of a blueprint registered on sockets.
+class SocketMap(Map):
+    """The map of :class:`~flask_sockets.Sockets`: what is added goes to its apps."""
 
-    The app may have registered another blueprint under the same name.
+    def __init__(self, register: Callable[[Rule], None]) -> None:
+        super().__init__()
+        self._register = register
+
+    def add(self, rulefactory: RuleFactory) -> None:
+        """Add a rule whose endpoint is the function that handles it.
+
+        That is how rules were made for Flask-Sockets 0.2.1, and how apps made them
+        that had to say ``websocket=True``.
+
+        :raises TypeError: if the endpoint is no function, or one that is declared
+            ``async def``.
+        """
+        for rule in rulefactory.get_rules(self):
+            self._register(rule)
+
+
+def handler_and_options(rule: Rule) -> tuple[ViewFunc, dict[str, t.Any]]:
+    """Take a rule for a :class:`SocketMap` apart.
+
+    :raises TypeError: if its endpoint is no function.
     """
-    return f"sockets:{blueprint_name}"
+    options = {**rule.get_empty_kwargs(), "merge_slashes": rule.merge_slashes}
+    view_func = options.pop("endpoint")
+    if not callable(view_func):
+        raise TypeError(
+            f"The endpoint of the rule {rule.rule!r} is {view_func!r}. In the 'url_map'"
+            " of 'Sockets' it has to be the function that handles the WebSocket. Use"
+            " 'Sockets.add_url_rule()' to give the rule a name besides."
+        )
+    return view_func, options
+
+
+class SocketView:
+    """What an app's ``view_functions`` have for an endpoint of WebSockets.
+
+    It is called as views are, by :meth:`flask.Flask.dispatch_request`, and calls the
+    handler of the rule that was matched. Apps may decorate it as they do with views.
+
+    :param view_func: whose name, docstring and attributes it gets: extensions look at
+        them.
+    """
+
+    def __init__(self, view_func: ViewFunc) -> None:
+        self.__name__ = default_endpoint(view_func)
+        functools.update_wrapper(self, view_func)
+
+    def __call__(self, **view_args: t.Any) -> t.Any:
+        call_handler = request.environ.get(CALL_HANDLER_KEY)
+        if call_handler is None:
+            raise UpgradeRequired()
+        return call_handler(view_args)
+
+    def __eq__(self, other: object) -> bool:
+        # Flask refuses a function for an endpoint that has one which isn't equal. An
+        # HTTP view may have the endpoint of a WebSocket, and takes its place here.
+        return callable(other)
+
+    __hash__ = object.__hash__
+
+
+def rule_to_dispatch(app: Flask, rule: Rule) -> Rule:
+    """Return a rule by whose endpoint Flask finds a :class:`SocketView`.
+
+    That is the rule itself, but for two cases where the app has another function for
+    its endpoint: an HTTP view that shares it, or the handler of a rule of the app's
+    own, which wants to be called with the WebSocket.
+    """
+    if isinstance(rule, SocketRule) and all(
+        other.websocket for other in app.url_map.iter_rules(rule.endpoint)
+    ):
+        return rule
+    stand_in = copy.copy(rule)
+    stand_in.own_endpoint = rule.endpoint  # type: ignore[attr-defined]
+    stand_in.endpoint = DISPATCH_ENDPOINT
+    return stand_in
 
 
 @functools.cache
@@ -110,6 +196,11 @@ def scoped_request_class(request_class: type[Request]) -> type[Request]:
     """A request class that finds the hooks of the blueprint a WebSocket rule is of."""
 
     class ScopedRequest(request_class):  # type: ignore[misc, valid-type]
+        @property
+        def endpoint(self) -> str | None:
+            own = getattr(self.url_rule, "own_endpoint", None)
+            return t.cast("str | None", super().endpoint if own is None else own)
+
         @property
         def blueprints(self) -> list[str]:
             scopes = getattr(self.url_rule, "scopes", None)
@@ -120,50 +211,23 @@ def scoped_request_class(request_class: type[Request]) -> type[Request]:
     return ScopedRequest
 
 
-class _ScopedRegistry(MutableMapping["str | None", V]):
-    """One of an app's registries of hooks, with blueprint names made unambiguous."""
-
-    def __init__(self, registry: MutableMapping[str | None, V]) -> None:
-        self._registry = registry
-
-    def _key(self, name: str | None) -> str | None:
-        return None if name is None else scope_name(name)
-
-    def __getitem__(self, name: str | None) -> V:
-        return self._registry[self._key(name)]
-
-    def __setitem__(self, name: str | None, value: V) -> None:
-        self._registry[self._key(name)] = value
-
-    def __delitem__(self, name: str | None) -> None:
-        del self._registry[self._key(name)]
-
-    def __iter__(self) -> Iterator[str | None]:
-        return iter(self._registry)
-
-    def __len__(self) -> int:
-        return len(self._registry)
-
-
 class AppSockets:
-    """The WebSocket side of one app: blueprints register on it as on the app itself.
+    """The WebSocket side of one app, which blueprints take for the app itself.
 
-    Rules become WebSocket rules, the hooks of a blueprint are kept apart from those
-    of a blueprint of the app that has the same name. All else is the app's.
+    A blueprint is registered on the app under a name that begins with :data:`SCOPE`,
+    which keeps its hooks apart from those of a blueprint of the app that has the same
+    name. Its rules become WebSocket rules, whose endpoints begin with the name that
+    was asked for. All else is the app's.
     """
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self.blueprints: dict[str, Blueprint] = {}
-        self.error_handler_spec = _ScopedRegistry(app.error_handler_spec)
-        self.before_request_funcs = _ScopedRegistry(app.before_request_funcs)
-        self.after_request_funcs = _ScopedRegistry(app.after_request_funcs)
-        self.teardown_request_funcs = _ScopedRegistry(app.teardown_request_funcs)
-        self.url_value_preprocessors = _ScopedRegistry(app.url_value_preprocessors)
-        self.template_context_processors = _ScopedRegistry(
-            app.template_context_processors
-        )
         self._converters: Mapping[str, type[BaseConverter]] = {}
+
+        def dispatch() -> None:
+            """Handle a WebSocket."""
+
+        app.view_functions[DISPATCH_ENDPOINT] = SocketView(dispatch)
 
     def __getattr__(self, name: str) -> t.Any:
         return getattr(self._app, name)
@@ -173,14 +237,30 @@ class AppSockets:
         blueprint: Blueprint,
         converters: Mapping[str, type[BaseConverter]],
         **options: t.Any,
-    ) -> None:
-        """Register a blueprint and those nested in it, as Flask does."""
+    ) -> dict[str, Blueprint]:
+        """Register a blueprint and those nested in it, as Flask does.
+
+        :return: what was registered, by the names that were asked for.
+        """
+        app = self._app
+        before = set(app.blueprints)
+        options["name"] = SCOPE + options.get("name", blueprint.name)
         self._converters = converters
-        # A blueprint asks for nothing of the app that isn't here.
-        blueprint.register(t.cast(Flask, self), options)
-        # For the templates of blueprints.
-        for name, registered in self.blueprints.items():
-            self._app.blueprints.setdefault(scope_name(name), registered)
+        blueprint.register(t.cast("Flask", self), options)
+        registered = {
+            scoped.removeprefix(SCOPE): t.cast("Blueprint", nested)
+            for scoped, nested in app.blueprints.items()
+            if scoped not in before
+        }
+        for name in registered:
+            # 'url_for' and the command line know nothing of requests, and go by the
+            # names of endpoints and groups.
+            defaults = app.url_default_functions.pop(SCOPE + name, [])
+            app.url_default_functions[name].extend(defaults)
+            group = app.cli.commands.pop(SCOPE + name, None)
+            if group is not None:
+                app.cli.add_command(group, name)
+        return registered
 
     def add_url_rule(
         self,
@@ -190,25 +270,21 @@ class AppSockets:
         provide_automatic_options: bool | None = None,
         **options: t.Any,
     ) -> None:
-        """Called by blueprints, with endpoint names that begin with their own."""
+        """Called by blueprints, with endpoints that begin with their scoped names."""
         if view_func is None or endpoint is None:
             raise TypeError(f"The rule {rule!r} of a blueprint has no view function.")
-        blueprint_name = endpoint.rpartition(".")[0]
-        blueprint = self.blueprints.get(blueprint_name)
+        scope = endpoint.rpartition(".")[0]
+        endpoint = endpoint.removeprefix(SCOPE)
+        blueprint = t.cast("Blueprint | None", self._app.blueprints.get(scope))
         if blueprint is not None and view_func == blueprint.send_static_file:
             # Files are for HTTP.
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
-        names = [blueprint_name]
-        while "." in names[-1]:
-            names.append(names[-1].rpartition(".")[0])
+        scopes = [scope]
+        while "." in scopes[-1]:
+            scopes.append(scopes[-1].rpartition(".")[0])
         self.add_socket_rule(
-            rule,
-            endpoint,
-            view_func,
-            self._converters,
-            scopes=[scope_name(name) for name in names],
-            **options,
+            rule, endpoint, view_func, self._converters, scopes=scopes, **options
         )
 
     def add_socket_rule(
@@ -219,17 +295,20 @@ class AppSockets:
         converters: Mapping[str, type[BaseConverter]],
         **options: t.Any,
     ) -> None:
-        """Add a rule to the app's URL map."""
+        """Add a rule to the app's URL map, and a function to its view functions."""
         refuse_async(view_func)
         # 0.2.1 took these and made nothing of them.
         for name in ("methods", "websocket", "provide_automatic_options"):
             options.pop(name, None)
+        endpoint = endpoint or default_endpoint(view_func)
         self._app.url_map.add(
             SocketRule(
                 rule,
-                endpoint=endpoint or default_endpoint(view_func),
+                endpoint=endpoint,
                 view_func=view_func,
                 converters=converters,
                 **options,
             )
         )
+        # Extensions look up a function for every rule.
+        self._app.view_functions.setdefault(endpoint, SocketView(view_func))

@@ -1,0 +1,134 @@
+"""The only file that knows which Flask it runs on: 3.0, 3.1 or 3.2.
+
+Flask 3.2 has merged its two kinds of context. Since then the methods of an app take
+the context of the request as their first argument, and what knew the context by itself
+is deprecated. Everything else in the package calls these functions, which are the same
+for all versions.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Flask
+from flask.ctx import AppContext
+from flask.globals import app_ctx
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from flask import Request, Response
+    from flask.sessions import SessionMixin
+    from flask.typing import ResponseReturnValue
+    from werkzeug.exceptions import HTTPException
+    from werkzeug.local import LocalProxy
+
+    class Context(t.Protocol):
+        """The context of a request, ``RequestContext`` before Flask 3.2."""
+
+        @property
+        def app(self) -> Flask: ...
+        @property
+        def request(self) -> Request: ...
+        @property
+        def session(self) -> SessionMixin | None: ...
+        def push(self) -> None: ...
+        def pop(self, exc: BaseException | None = ...) -> None: ...
+
+
+#: Whether there is one kind of context, and methods take it.
+_HAS_ONE_CONTEXT = hasattr(AppContext, "has_request")
+
+
+def request_context(app: Flask, environ: WSGIEnvironment) -> Context:
+    """The context for a request, which still has to be pushed."""
+    return t.cast("Context", app.request_context(environ))
+
+
+def current_context() -> Context:
+    """The context of the request that is being handled.
+
+    :raises RuntimeError: if there is none.
+    """
+    if _HAS_ONE_CONTEXT:
+        return _behind(app_ctx)  # type: ignore[no-any-return]
+    from flask.globals import request_ctx
+
+    return _behind(request_ctx)  # type: ignore[no-any-return]
+
+
+def _behind(proxy: t.Any) -> t.Any:
+    """What a proxy of Flask's stands for."""
+    return t.cast("LocalProxy[t.Any]", proxy)._get_current_object()
+
+
+def _call(context: Context, name: str, *args: t.Any) -> t.Any:
+    method = getattr(context.app, name)
+    return method(context, *args) if _HAS_ONE_CONTEXT else method(*args)
+
+
+def preprocess_request(context: Context) -> ResponseReturnValue | None:
+    return _call(context, "preprocess_request")  # type: ignore[no-any-return]
+
+
+def dispatch_request(context: Context) -> ResponseReturnValue:
+    return _call(context, "dispatch_request")  # type: ignore[no-any-return]
+
+
+def process_response(context: Context, response: Response) -> Response:
+    return _call(context, "process_response", response)  # type: ignore[no-any-return]
+
+
+def finalize_request(context: Context, rv: ResponseReturnValue) -> Response:
+    return _call(context, "finalize_request", rv)  # type: ignore[no-any-return]
+
+
+def handle_http_exception(
+    context: Context, error: HTTPException
+) -> HTTPException | ResponseReturnValue:
+    return _call(context, "handle_http_exception", error)  # type: ignore[no-any-return]
+
+
+def handle_user_exception(
+    context: Context, error: Exception
+) -> HTTPException | ResponseReturnValue:
+    return _call(context, "handle_user_exception", error)  # type: ignore[no-any-return]
+
+
+def handle_exception(context: Context, error: Exception) -> Response:
+    return _call(context, "handle_exception", error)  # type: ignore[no-any-return]
+
+
+def log_exception(context: Context, error: Exception) -> None:
+    _call(context, "log_exception", (type(error), error, error.__traceback__))
+
+
+def should_ignore_error(app: Flask, error: BaseException | None) -> bool:
+    """Whether teardown functions are told nothing of an error.
+
+    The method is ``None`` since Flask 3.2, unless an app still has one.
+    """
+    method = t.cast("t.Callable[..., bool] | None", app.should_ignore_error)
+    return error is not None and method is not None and method(error)
+
+
+def preserve_context(context: Context) -> None:
+    """Keep the context for Werkzeug's debugger, or for a test client.
+
+    Either asks for that in the environment of the request.
+    """
+    preserve = context.request.environ.get("werkzeug.debug.preserve_context")
+    if preserve is None:
+        return
+    if not _HAS_ONE_CONTEXT:
+        preserve(_behind(app_ctx))
+    preserve(context)
+
+
+def mark_first_request(app: Flask) -> None:
+    """Let the app know that it is serving, so that it refuses changes of its setup.
+
+    Flask has no public way to say that. It does this at the beginning of
+    ``full_dispatch_request``, which can't be called for a WebSocket: it ends with a
+    response.
+    """
+    app._got_first_request = True
