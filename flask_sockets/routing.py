@@ -166,12 +166,10 @@ class SocketView:
             raise UpgradeRequired()
         return call_handler(view_args)
 
-    def __eq__(self, other: object) -> bool:
-        # Flask refuses a function for an endpoint that has one which isn't equal. An
-        # HTTP view may have the endpoint of a WebSocket, and takes its place here.
-        return callable(other)
-
-    __hash__ = object.__hash__
+    def __ne__(self, other: object) -> bool:
+        # An HTTP view may have the endpoint of a WebSocket, and takes its place here.
+        # Flask asks 'old_func != view_func' before it refuses a second function.
+        return not callable(other)
 
 
 def rule_to_dispatch(app: Flask, rule: Rule) -> Rule:
@@ -274,6 +272,10 @@ class AppSockets:
         if view_func is None or endpoint is None:
             raise TypeError(f"The rule {rule!r} of a blueprint has no view function.")
         scope = endpoint.rpartition(".")[0]
+        if not scope.startswith(SCOPE):
+            # What a blueprint records may add rules to the app.
+            self._app.add_url_rule(rule, endpoint, view_func, **options)
+            return
         endpoint = endpoint.removeprefix(SCOPE)
         blueprint = t.cast("Blueprint | None", self._app.blueprints.get(scope))
         if blueprint is not None and view_func == blueprint.send_static_file:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import http.client
 import logging
 import threading
+import typing as t
 
 import flask
 import pytest
-from flask import Flask, abort, g, redirect, request, session
+from flask import Blueprint, Flask, abort, g, redirect, request, session
 from flask.sessions import SessionInterface, SessionMixin
 from websockets.exceptions import ConnectionClosed as ClientClosed
 from websockets.exceptions import InvalidStatus
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_sockets import ConnectionClosed, Sockets
+from flask_sockets import ConnectionClosed, Sockets, WebSocket
+
+from .conftest import Served
+
+Serve: t.TypeAlias = t.Callable[[Flask], Served]
 
 HEADERS = {
     "Upgrade": "websocket",
@@ -166,6 +171,125 @@ def test_the_app_may_handle_the_426(app, sockets):
     sockets.add_url_rule("/a", "a", lambda ws: None)
     response = app.test_client().get("/a")
     assert (response.status_code, response.text) == (426, "handled 426")
+
+
+# What a subclass of Flask, and an extension, may count on
+
+
+@pytest.mark.parametrize(
+    "kind", ["socket", "shared with a page", "rule of the app", "blueprint"]
+)
+def test_a_subclass_may_override_dispatch_request(serve: Serve, kind: str) -> None:
+    """As for views: what it does before and after the handler, it does here."""
+    events = []
+
+    class MyFlask(Flask):
+        def dispatch_request(self, ctx: t.Any = None) -> t.Any:
+            events.append(("before", request.endpoint, request.blueprints))
+            try:
+                # Flask 3.2 passes the context.
+                return super().dispatch_request(*([] if ctx is None else [ctx]))
+            finally:
+                events.append(("after", request.endpoint, request.blueprints))
+
+    app = MyFlask(__name__)
+    sockets, bp = Sockets(app), Blueprint("bp", __name__)
+    done = threading.Event()
+    app.teardown_request(lambda error: done.set())
+    endpoint, blueprints, path = "a", list[str](), "/a/x"
+
+    def handler(ws: WebSocket, name: str) -> None:
+        ws.send(f"{name} {request.endpoint} {request.url_rule}")
+
+    if kind == "rule of the app":
+        app.add_url_rule("/a/<name>", "a", handler, websocket=True)
+    elif kind == "blueprint":
+        bp.add_url_rule("/a/<name>", "a", handler)
+        sockets.register_blueprint(bp)
+        endpoint, blueprints = "bp.a", ["sockets:bp"]
+    else:
+        sockets.add_url_rule("/a/<name>", "a", handler)
+    if kind == "shared with a page":
+        app.add_url_rule("/a/<name>", "a", lambda name: "page")
+    with serve(app).connect(path) as client:
+        assert client.recv(timeout=10) == f"x {endpoint} /a/<name>"
+    assert done.wait(10)
+    assert events == [("before", endpoint, blueprints), ("after", endpoint, blueprints)]
+
+
+def test_an_override_of_dispatch_request_may_answer_instead(serve: Serve) -> None:
+    """The request is one like all others until then."""
+
+    class MyFlask(Flask):
+        def dispatch_request(self, ctx: t.Any = None) -> t.Any:
+            return "closed on sundays", 503
+
+    app = MyFlask(__name__)
+    Sockets(app).add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    assert refusal(serve(app), "/a").status_code == 503
+
+
+def test_a_websocket_is_a_first_request(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
+    """After which Flask refuses changes of its setup."""
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    app.add_url_rule("/before", "before", lambda: "")
+    with serve(app).connect("/a"):
+        pass
+    with pytest.raises(AssertionError, match="has already handled its first request"):
+        app.add_url_rule("/after", "after", lambda: "")
+
+
+def test_a_test_client_keeps_the_context_of_a_refused_handshake(
+    app: Flask, sockets: Sockets
+) -> None:
+    """As it does for views, in a 'with' block."""
+    sockets.add_url_rule("/a", "a", lambda ws: abort(401))
+    with app.test_client() as client:
+        client.get("/a?x=1", headers=HEADERS)
+        assert request.args["x"] == "1"
+
+
+def test_an_app_may_keep_an_error_from_its_teardown_functions(
+    app: Flask,
+    sockets: Sockets,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By 'should_ignore_error', until Flask 3.3 removes that."""
+    Watch(app)
+    torn, done = [], threading.Event()
+    monkeypatch.setattr(app, "should_ignore_error", lambda error: True)
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> None:
+        raise KeyError("x")
+
+    @app.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        torn.append(error)
+        done.set()
+
+    assert refusal(serve(app), "/a").status_code == 500
+    assert done.wait(10)
+    assert torn == [None]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_handler_that_is_ended_from_outside_says_come_again(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
+    """A server that stops ends its handlers with exceptions like this one."""
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> None:
+        ws.receive()
+        raise SystemExit
+
+    with serve(app).connect("/a") as client:
+        client.send("x")
+        assert closing(client)[0] == 1012
 
 
 # The handshake

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import functools
+import typing as t
 
+import click
 import pytest
-from flask import Blueprint, Flask, g, request, url_for
+from flask import Blueprint, Flask, abort, g, request, url_for
 from flask.cli import FlaskGroup
-from werkzeug.routing import BaseConverter
+from websockets.exceptions import InvalidStatus
+from werkzeug.routing import BaseConverter, Rule, Submount
 
-from flask_sockets import Sockets
+import flask_sockets
+from flask_sockets import Sockets, WebSocket
+
+from .conftest import Served
+
+Serve: t.TypeAlias = t.Callable[[Flask], Served]
 
 
 def reply(ws, message):
@@ -162,6 +170,143 @@ def test_an_async_handler_in_a_blueprint_is_refused():
 
     with pytest.raises(TypeError, match="async def"):
         sockets.register_blueprint(bp)
+
+
+# Apps of 0.2.1
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+@pytest.mark.parametrize("options", [{}, {"websocket": True}])
+def test_a_rule_of_the_own_map_is_served(
+    serve: Serve, is_early: bool, options: dict[str, t.Any]
+) -> None:
+    """Its endpoint is the function, as 0.2.1 had it, before 'init_app' and after."""
+    app, sockets = Flask(__name__), Sockets()
+
+    def handler(ws: WebSocket, name: str) -> None:
+        reply(ws, f"{name} {request.endpoint}")
+
+    if is_early:
+        sockets.url_map.add(Rule("/<name>", endpoint=handler, **options))
+    sockets.init_app(app)
+    if not is_early:
+        sockets.url_map.add(Rule("/<name>", endpoint=handler, **options))
+    assert ask(serve, app, "/x") == "x handler"
+
+
+def test_rules_of_the_own_map_may_come_from_a_factory(serve: Serve) -> None:
+    """As with Werkzeug's own maps. Options of the rules count."""
+    app, sockets = make_app()
+
+    def handler(ws: WebSocket, name: str) -> None:
+        reply(ws, name)
+
+    rule = Rule("/b", endpoint=handler, defaults={"name": "x"}, subdomain="")
+    sockets.url_map.add(Submount("/a", [rule]))
+    assert ask(serve, app, "/a/b") == "x"
+
+
+def test_a_rule_of_the_own_map_needs_a_function() -> None:
+    """Nothing is ignored without a word."""
+    _, sockets = make_app()
+    with pytest.raises(TypeError, match="rule '/x' is 'name'"):
+        sockets.url_map.add(Rule("/x", endpoint="name"))
+
+
+def test_an_async_handler_in_the_own_map_is_refused() -> None:
+    """As by the decorator."""
+    _, sockets = make_app()
+
+    async def handler(ws: WebSocket) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="'handler' is declared with 'async def'"):
+        sockets.url_map.add(Rule("/x", endpoint=handler))
+
+
+def test_add_url_rule_may_be_replaced_as_for_werkzeug_2(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many apps carry this remedy, from the days when 0.2.1 had to be mended."""
+
+    def add_url_rule(
+        self: Sockets, rule: str, _: str | None, f: t.Any, **options: t.Any
+    ) -> None:
+        self.url_map.add(flask_sockets.Rule(rule, endpoint=f, websocket=True))
+
+    monkeypatch.setattr(flask_sockets.Sockets, "add_url_rule", add_url_rule)
+    app, sockets = make_app()
+    bp = Blueprint("bp", __name__)
+    sockets.route("/a")(functools.partial(reply, message="a"))
+    bp.add_url_rule("/b", "b", functools.partial(reply, message="b"))
+    sockets.register_blueprint(bp)
+    assert ask(serve, app, "/a") == "a"
+    assert ask(serve, app, "/b") == "b"
+
+
+# View functions
+
+
+def test_every_rule_has_a_view_function() -> None:
+    """Extensions look one up for each rule. It has the name and docstring."""
+    app, sockets = make_app()
+    bp = Blueprint("bp", __name__)
+
+    @bp.route("/b")
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> None:
+        """Explain it."""
+
+    sockets.register_blueprint(bp)
+    for rule in app.url_map.iter_rules():
+        assert callable(app.view_functions[rule.endpoint])
+    for endpoint in "handler", "bp.handler":
+        assert app.view_functions[endpoint].__name__ == "handler"
+        assert app.view_functions[endpoint].__doc__ == "Explain it."
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+def test_the_view_of_a_shared_endpoint_stays_the_http_one(sockets_first: bool) -> None:
+    """It was there before WebSockets were, for whoever looks it up."""
+    app, sockets = make_app()
+
+    def page() -> str:
+        return "page"
+
+    if sockets_first:
+        sockets.add_url_rule("/a", "shared", lambda ws: None)
+    app.add_url_rule("/a", "shared", page)
+    if not sockets_first:
+        sockets.add_url_rule("/a", "shared", lambda ws: None)
+    assert app.view_functions["shared"] is page
+
+
+def test_a_decorated_view_function_counts(serve: Serve) -> None:
+    """Apps protect all their endpoints by decorating what 'view_functions' have."""
+    app, sockets = make_app()
+    sockets.add_url_rule("/<name>", "a", lambda ws, name: reply(ws, name))
+
+    def protect(view: t.Any) -> t.Any:
+        def protected(**view_args: t.Any) -> t.Any:
+            if view_args["name"] == "secret":
+                abort(401)
+            return view(**view_args)
+
+        return protected
+
+    app.view_functions["a"] = protect(app.view_functions["a"])
+    assert ask(serve, app, "/open") == "open"
+    with pytest.raises(InvalidStatus) as caught:
+        ask(serve, app, "/secret")
+    assert caught.value.response.status_code == 401
+
+
+def test_http_that_reaches_the_function_of_a_websocket_is_a_426() -> None:
+    """A rule that an app adds by hand may name any endpoint."""
+    app, sockets = make_app()
+    sockets.add_url_rule("/a", "a", lambda ws: None)
+    app.url_map.add(Rule("/b", endpoint="a"))
+    assert app.test_client().get("/b").status_code == 426
 
 
 def test_converters_of_sockets_and_of_the_app_can_be_used(serve):
@@ -330,6 +475,42 @@ def test_app_and_sockets_have_blueprints_of_one_name(serve, sockets_first):
     assert seen == []
     assert ask(serve, app, "/socket") == "['ws']"
     assert seen[0] == "ws after"
+
+
+def test_url_defaults_of_a_socket_blueprint_apply_to_its_urls() -> None:
+    """'url_for' knows a blueprint by the name that was asked for."""
+    app, sockets = make_app()
+    bp = Blueprint("bp", __name__, url_prefix="/<lang>")
+    bp.add_url_rule("/a", "a", lambda ws, lang: None)
+    bp.url_defaults(lambda endpoint, values: values.setdefault("lang", "en"))
+    sockets.register_blueprint(bp, name="other")
+    with app.test_request_context():
+        assert url_for("other.a") == "ws://localhost/en/a"
+
+
+def test_commands_of_a_socket_blueprint_are_those_of_a_group_of_its_name() -> None:
+    """As for a blueprint of the app."""
+    app, sockets = make_app()
+    bp = Blueprint("bp", __name__)
+
+    @bp.cli.command("hello")
+    def hello() -> None:
+        click.echo("hello")
+
+    sockets.register_blueprint(bp)
+    result = app.test_cli_runner().invoke(args=["bp", "hello"])
+    assert result.output == "hello\n"
+
+
+def test_a_socket_blueprint_may_tell_the_app_more(serve: Serve) -> None:
+    """What it records is called with what takes rules for the app, for HTTP."""
+    app, sockets = make_app()
+    bp = Blueprint("bp", __name__)
+    bp.record(lambda state: state.app.add_url_rule("/p", "p", lambda: "page"))
+    bp.add_url_rule("/a", "a", lambda ws: reply(ws, "a"))
+    sockets.register_blueprint(bp)
+    assert app.test_client().get("/p").text == "page"
+    assert ask(serve, app, "/a") == "a"
 
 
 def test_before_app_request_of_a_socket_blueprint_applies_to_the_app():

@@ -1,0 +1,57 @@
+"""Other extensions for Flask, which look at every rule of an app."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from apiflask import APIFlask
+from flasgger import Swagger
+from flask import Flask
+from flask_frozen import Freezer, MissingURLGeneratorWarning
+
+from flask_sockets import Sockets, WebSocket
+
+
+def add_routes(app: Flask) -> None:
+    """A page, a WebSocket, and one of each that share a path and an endpoint."""
+    sockets = Sockets(app)
+
+    def talk(ws: WebSocket) -> None:
+        """Talk."""
+
+    sockets.add_url_rule("/talk", "talk", talk)
+    sockets.add_url_rule("/", "index", talk)
+    app.add_url_rule("/", "index", lambda: "page")
+
+
+def test_apiflask_describes_an_app_with_websockets() -> None:
+    """It looks up a view function for each rule."""
+    app = APIFlask(__name__)
+    add_routes(app)
+    response = app.test_client().get("/openapi.json")
+    assert response.status_code == 200
+    assert "/" in t.cast("dict[str, t.Any]", response.json)["paths"]
+
+
+def test_flasgger_describes_an_app_with_websockets() -> None:
+    """It parses the docstring of the function of each rule."""
+    app = Flask(__name__)
+    Swagger(app)
+    add_routes(app)
+    assert app.test_client().get("/apispec_1.json").status_code == 200
+
+
+def test_frozen_flask_freezes_the_pages_of_an_app_with_websockets(
+    tmp_path: Path,
+) -> None:
+    """It has to be told which: it takes each GET without arguments for a page."""
+    app = Flask(__name__)
+    app.config["FREEZER_DESTINATION"] = tmp_path
+    add_routes(app)
+    freezer = Freezer(app, with_no_argument_rules=False)
+    freezer.register_generator(lambda: [("index", {})])
+    with pytest.warns(MissingURLGeneratorWarning, match="endpoints talk"):
+        assert freezer.freeze() == {"/"}
+    assert (tmp_path / "index.html").read_text() == "page"
