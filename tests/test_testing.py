@@ -707,7 +707,7 @@ import contextvars, gc, os, time
 import gevent, greenlet, pytest
 from flask import Flask
 from flask_sockets import HandshakeRejected, Sockets
-from flask_sockets.wire.transport import GeventTransport
+from flask_sockets.wire.greenlets import GeventTransport
 
 variable = contextvars.ContextVar("variable")
 variable.set(1)

@@ -787,7 +787,7 @@ def test_a_lost_tls_connection_is_lost_for_all(
         assert ws.receive() == "begin"
         sender = flavour.spawn(send)
         receiver = flavour.spawn(ws.receive)
-        flavour.eventually(lambda: ws.connection._unsent)
+        flavour.eventually(lambda: ws.connection.writer.is_blocked)
         ws.connection._lose()
         # Others may be in the middle of using the encryption.
         tls_socket: t.Any = ws.connection.transport.socket

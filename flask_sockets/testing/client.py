@@ -39,7 +39,7 @@ from ..serving import handover as servers
 from ..wire import keepalive as keeper
 from ..wire.connection import READ_SIZE
 from ..wire.protocol import engine_logger
-from ..wire.transport import GeventTransport, transport_for
+from ..wire.transport import transport_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -678,7 +678,7 @@ class SocketTestSession:
 
 def _new_queue(transport: Transport) -> _Inbox:
     """A queue for whatever waits for the transport."""
-    if isinstance(transport, GeventTransport):
+    if transport.scheduler is not threading:
         return t.cast("_Inbox", gevent.queue.Queue())
     return queue.Queue()
 

@@ -1,20 +1,18 @@
 """One WebSocket connection: the protocol on a transport, kept alive and ended in time.
 
-Reading and writing have a lock each, so that one greenlet or thread may receive
-while others send. What both sides do to the protocol has a lock of its own, held for
-an instant only.
+One greenlet or thread may receive while others send. What both sides do to the
+protocol has a lock of its own, held for an instant only.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 import typing as t
 
-from ..exceptions import ConnectionClosed
 from . import frames
 from . import keepalive as keeper
-from .protocol import Protocol, Traffic
+from .protocol import Protocol
+from .writer import Offer, OutputEnded, Writer
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,8 +41,6 @@ TURN = 0.02
 #: How many reads are made of what came before the connection was lost.
 MAX_READS_AT_END = 100
 
-_NOTHING = memoryview(b"")
-
 
 class Connection:
     """A connection after the handshake."""
@@ -59,12 +55,11 @@ class Connection:
         self.options = options
         self.protocol = Protocol(options, extensions)
         # Held by whoever does something to the protocol that concerns both sides.
-        self._protocol_lock = transport.new_lock()
+        self._protocol_lock = transport.new_mutex()
 
         #: Messages that nobody has received yet.
         self.messages = self.protocol.messages
         self.received = self.protocol.received
-        self.sent = Traffic()
 
         #: Whether HTTP can't be spoken any more.
         self.has_begun = False
@@ -82,10 +77,14 @@ class Connection:
         self._was_heard = False
         self._turn_end: float | None = None  # Begins with the first read in a row.
 
-        # The write lock is held by whoever writes to the socket.
-        self._write_lock = transport.new_lock()
-        self._unsent = _NOTHING  # What is left of something begun.
-        self._is_output_ended = False
+        self.writer = Writer(transport, self._lose_output)
+        if self.protocol.is_compressed:
+            self.writer.compress = self._compress
+        #: What was sent.
+        self.sent = self.writer.traffic
+        self._progress = 0  # Of the writer, at the last look.
+        # Taken, and called, once it is closed.
+        self._closed_callbacks: list[Callable[[], None]] | None = []
 
         self._next_ping: float | None = None
         self._pong_deadline: float | None = None
@@ -101,11 +100,10 @@ class Connection:
         except OSError:
             self._lose()
             return
-        self._unsent = memoryview(handshake)
+        self.writer.put(handshake)
         if self.options.ping_interval is not None:
             self._next_ping = time.monotonic() + self.options.ping_interval
         keeper.keep(self)
-        self._flush()
 
     @property
     def is_closed(self) -> bool:
@@ -134,14 +132,23 @@ class Connection:
 
     def _act(self, action: Callable[..., T], *args: t.Any) -> T:
         """Let the protocol do what concerns both sides, and send what is due then."""
+        protocol = self.protocol
+        due: list[bytes] = []
         self._protocol_lock.acquire()
         try:
             result = action(*args)
-            if self.protocol.is_closed and self._close_deadline is None:
+            if protocol.frames_due:
+                due, protocol.frames_due = protocol.frames_due, due
+            if protocol.is_closed and self._close_deadline is None:
                 self._close_deadline = time.monotonic() + CLOSE_TIMEOUT
         finally:
             self._protocol_lock.release()
-        self._flush()
+        for frame in due:
+            self.writer.put_control(frame)
+        if protocol.is_closed:
+            if protocol.is_over:
+                self.writer.end_behind_close()
+            self._tell_closed()
         return result
 
     def _lose(self) -> None:
@@ -156,6 +163,37 @@ class Connection:
             self._protocol_lock.release()
         self._is_at_end = True
         self.transport.shutdown()
+        self.writer.end()
+        self._tell_closed()
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call a function once the connection is closed, however that happens.
+
+        It is called exactly once, on the connection's scheduler, and must not block.
+        If the connection is closed already it is called soon.
+
+        .. versionadded:: 1.0
+        """
+        self._protocol_lock.acquire()
+        try:
+            callbacks = self._closed_callbacks
+            if callbacks is not None:
+                callbacks.append(callback)
+                return
+        finally:
+            self._protocol_lock.release()
+        self.transport.call_soon(callback)
+
+    def _tell_closed(self) -> None:
+        if self._closed_callbacks is None:
+            return
+        self._protocol_lock.acquire()
+        try:
+            callbacks, self._closed_callbacks = self._closed_callbacks, None
+        finally:
+            self._protocol_lock.release()
+        for callback in callbacks or ():
+            self.transport.call_soon(callback)
 
     # Reading
 
@@ -197,7 +235,6 @@ class Connection:
                     self.transport.wait_readable(_remaining(deadline))
                     self._turn_end = None
                 self._read_now(ahead)
-                self._flush()
                 if not self._is_drained or deadline is not None:
                     self._end_turn()
                     if not is_done():
@@ -275,46 +312,46 @@ class Connection:
         :raises TimeoutError: at the deadline.
         :raises ConnectionClosed: if the connection is closed, or lost meanwhile.
         """
-        protocol = self.protocol
-        if not self._write_lock.acquire(False):
-            _wait_for(self._write_lock, deadline)
         try:
-            if self._unsent:
-                self._write_unsent(deadline)
-            if protocol.is_closed:
-                raise protocol.closed_error()
-            if protocol.is_compressed:
-                frame = self._compress(opcode, payload)
-            else:
-                frame = frames.encode(opcode, payload)
-            try:
-                size = self.transport.send(frame)
-            except OSError:
-                self._lose_output()
-                raise protocol.closed_error() from None
-            if size < len(frame):
-                self._write_rest(frame, size, deadline)
-            self.sent.messages += 1
-            self.sent.bytes += len(payload)
-        finally:
-            self._write_lock.release()
-            if protocol.frames_due:
-                self._flush()
+            self.writer.write(opcode, payload, deadline)
+        except OutputEnded:
+            raise self.protocol.closed_error() from None
 
-    def _write_rest(self, frame: bytes, size: int, deadline: float | None) -> None:
-        """Wait for the kernel to take the rest of a frame it has taken a part of."""
-        self._unsent = memoryview(frame)[size:]
-        try:
-            self._write_unsent(deadline)
-        except ConnectionClosed:
-            raise
-        except BaseException:
-            # A timeout, or the greenlet was killed.
-            if len(self._unsent) == len(frame) and self._can_take_back():
-                self._unsent = _NOTHING
-            else:
-                self._lose()
-            raise
+    def offer(self, data: bytes, messages: int, limit: int) -> Offer:
+        """Take ready frames, and don't wait for the client.
+
+        They go out before anything that is sent later, or not at all. Called on the
+        hub that the connection belongs to or, where threads serve it, by any thread.
+
+        :param data: one or more whole frames, neither fragmented nor compressed, as
+            :func:`.frames.encode` makes them. A connection that has agreed on
+            compression takes them as well (RFC 7692 section 6).
+        :param messages: how many they are, for the statistics.
+        :param limit: how many bytes may wait for the client, those offered before
+            included. Frames that find nothing waiting are always taken.
+
+        .. versionadded:: 1.0
+        """
+        return self.writer.offer(data, messages, limit)
+
+    @property
+    def outbox_size(self) -> int:
+        """How many bytes were offered that the kernel doesn't have yet.
+
+        .. versionadded:: 1.0
+        """
+        return self.writer.outbox_size
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call a function once nothing waits for the client to read any more, or the
+        connection is lost.
+
+        It is called exactly once, on the connection's scheduler, and must not block.
+        If nothing waits now it is called soon.
+
+        .. versionadded:: 1.0
+        """
+        self.writer.when_room(callback)
 
     def _compress(self, opcode: int, payload: bytes) -> bytes:
         self._protocol_lock.acquire()
@@ -322,39 +359,6 @@ class Connection:
             return self.protocol.compress(opcode, payload)
         finally:
             self._protocol_lock.release()
-
-    def _can_take_back(self) -> bool:
-        """Whether another message may take the place of one that isn't out at all.
-
-        The other side's decompressor can't miss a message. TLS may have encrypted it
-        already, and needs to be given the same again.
-        """
-        return not self.protocol.is_compressed and not self.transport.is_tls
-
-    def _write_unsent(self, deadline: float | None) -> None:
-        while not self._write_unsent_now():
-            self.transport.wait_writable(_remaining(deadline))
-            # The client takes in what it was sent, if only slowly. Its pong may be
-            # a long way behind.
-            self._was_heard = True
-
-    def _write_unsent_now(self) -> bool:
-        """Give the kernel what it takes now, and say if all of it is out."""
-        while self._unsent:
-            if self._is_at_end:
-                raise self.protocol.closed_error()
-            try:
-                size = self.transport.send(self._unsent)
-            except OSError:
-                self._lose_output()
-                raise self.protocol.closed_error() from None
-            if size == len(self._unsent):
-                break
-            if not size:
-                return False
-            self._unsent = self._unsent[size:]
-        self._unsent = _NOTHING  # An empty slice keeps all of it in memory.
-        return True
 
     def _lose_output(self) -> None:
         """Nothing can be written, but what the client sent before may say why."""
@@ -371,62 +375,17 @@ class Connection:
             self._read_lock.release()
 
     def send_control(self, opcode: int, payload: bytes) -> None:
-        """Send a ping or pong, as soon as that is possible without waiting.
+        """Send a ping or pong, behind whatever waits for the client to read.
 
         :raises ConnectionClosed: if the connection is closed.
         """
         self._act(self.protocol.send_control, opcode, payload)
-
-    def _flush(self) -> None:
-        """Send what is due, as far as that is possible without waiting.
-
-        Whoever holds the write lock calls this after they have released it. What the
-        kernel doesn't take now is left to the keeper.
-        """
-        protocol = self.protocol
-        while (
-            self._unsent
-            or protocol.frames_due
-            or (
-                protocol.is_close_sent
-                and protocol.is_over
-                and not self._is_output_ended
-            )
-        ) and self._write_lock.acquire(False):
-            try:
-                is_all_out = self._flush_now()
-            except ConnectionClosed:
-                self._unsent = _NOTHING
-                protocol.frames_due.clear()
-                self._is_output_ended = True
-                return
-            finally:
-                self._write_lock.release()
-            if not is_all_out:
-                return
-
-    def _flush_now(self) -> bool:
-        """Give the kernel what it takes now, and say if that is all that is due."""
-        while self._write_unsent_now():
-            frame = self.protocol.take_frame()
-            if frame is None:
-                if self.protocol.is_close_sent and self.protocol.is_over:
-                    self._end_output()
-                return True
-            self._unsent = memoryview(frame)
-        return False
 
     # The end
 
     def go_away(self, code: int, reason: str) -> None:
         """Send a Close frame, unless the connection is closed, and don't wait."""
         self._act(self.protocol.send_close, code, reason)
-
-    def _end_output(self) -> None:
-        """Both sides have said Close, or the client may not say more: the server is
-        the first to end the stream (RFC 6455 section 7.1.1)."""
-        self._is_output_ended = True
-        self.transport.shutdown(socket.SHUT_WR)
 
     def finish(self, code: int, reason: str, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close, and wait until the client has closed too.
@@ -447,11 +406,10 @@ class Connection:
         finally:
             keeper.forget(self)
             self._lose()
-            # Others may be at the socket still: the keeper, or a greenlet that the
+            # Others may be at the socket still: the keeper, or a receiver that the
             # handler has left behind. The loss has woken them up.
-            for lock in (self._read_lock, self._write_lock):
-                if lock.acquire(timeout=LINGER):
-                    lock.release()
+            if self._read_lock.acquire(timeout=LINGER):
+                self._read_lock.release()
             self.transport.close()
 
     # What the keeper does
@@ -471,7 +429,11 @@ class Connection:
         is_behind = self._is_patient or not self.protocol.has_room()
         if not self._is_patient:
             self._read_ahead()
-        self._flush()
+        if self._progress != self.writer.progress:
+            # The client takes in what it was sent, if only slowly. Its pong may be a
+            # long way behind.
+            self._progress = self.writer.progress
+            self._was_heard = True
         if self._close_deadline is not None:
             if now >= self._close_deadline:
                 self._lose()

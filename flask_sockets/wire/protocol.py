@@ -1,9 +1,9 @@
 """What the bytes of a WebSocket mean: bytes in, messages and frames to send out.
 
 There are no sockets here, no waiting and no clock, and no locks either, though the
-side that reads and the side that writes both use this. Reading plain messages and
-taking a frame to send concern one side each. All else may change what both may do,
-and has to be done one at a time: the connection has a lock for that.
+side that reads and the side that writes both use this. Reading plain messages
+concerns one side only. All else may change what both may do, and has to be done one at
+a time: the connection has a lock for that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 
 from ..exceptions import ConnectionClosed
 from . import frames
+from .writer import OutputEnded, Traffic
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +52,6 @@ class Options:
     max_read_ahead: int
 
 
-@dataclasses.dataclass(slots=True)
-class Traffic:
-    """What went one way: whole messages, and the bytes of their payloads."""
-
-    messages: int = 0
-    bytes: int = 0
-
-
 class Protocol:
     """The server's side of the protocol after the handshake (RFC 6455 section 5).
 
@@ -85,10 +78,8 @@ class Protocol:
         #: Whether nobody wants messages any more.
         self.is_discarding = False
 
-        #: Control frames that are to be sent, by opcode.
-        self.frames_due: dict[int, bytes] = {}
-        #: Whether the Close frame was taken from these. Nothing may follow it.
-        self.is_close_sent = False
+        #: Control frames that are to be sent next, in order.
+        self.frames_due: list[bytes] = []
 
         #: Whether a Close frame was sent or received, or the connection was lost.
         self.is_closed = False
@@ -190,9 +181,10 @@ class Protocol:
     def compress(self, opcode: int, payload: bytes) -> bytes:
         """Make the frame of a whole message, compressed as agreed on.
 
-        :raises ConnectionClosed: if the connection is closed.
+        :raises OutputEnded: if the connection is closed.
         """
-        self._check_open()
+        if self.is_closed:
+            raise OutputEnded
         if opcode == frames.TEXT:
             self._engine.send_text(payload)
         else:
@@ -224,20 +216,6 @@ class Protocol:
             self._set_closed(1006, reason, "server")
             self._engine.send_close(1011, reason)
             self._take_output()
-
-    # For the side that writes
-
-    def take_frame(self) -> bytes | None:
-        """Take the control frame that is to be sent next, if one is due."""
-        if self.is_close_sent:
-            self.frames_due.clear()
-            return None
-        for opcode in (frames.PONG, frames.PING, frames.CLOSE):
-            data = self.frames_due.pop(opcode, None)
-            if data is not None:
-                self.is_close_sent = opcode == frames.CLOSE
-                return data
-        return None
 
     # For everyone
 
@@ -377,12 +355,7 @@ class Protocol:
 
     def _take_output(self) -> None:
         """Take up what the engine wants to send, and whether that closes."""
-        for data in self._engine.data_to_send():
-            if data:
-                # A newer pong takes the place of one that isn't out yet (RFC 6455
-                # section 5.5.3), so a client that sends pings but reads nothing
-                # makes us hold one of them at most.
-                self.frames_due[data[0] & 0x0F] = data
+        self.frames_due += filter(None, self._engine.data_to_send())
         received, sent = self._engine.close_rcvd, self._engine.close_sent
         if received is not None:
             self._set_closed(int(received.code), received.reason, "client")

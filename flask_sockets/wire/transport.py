@@ -1,4 +1,4 @@
-"""How a connection waits: on gevent's hub or in a thread, and with which locks.
+"""How a connection uses its socket: reading and writing without waiting, and waiting.
 
 The socket a server hands over is made non-blocking while a WebSocket uses it, and
 waiting is a step of its own. That gives timeouts, reading what has come without
@@ -8,26 +8,16 @@ waiting, and safe use of TLS from several threads, on every kind of socket.
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
 import ssl
-import threading
-import time
+import sys
 import typing as t
-
-import gevent
-import gevent.event
-import gevent.lock
-import gevent.socket
-import gevent.ssl
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Errors of a non-blocking socket that mean "not now".
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-_TLS_CLASSES: tuple[t.Any, ...] = (gevent.ssl.SSLSocket, ssl.SSLSocket)
 
 
 class Lock(t.Protocol):
@@ -59,11 +49,9 @@ class Transport:
     speaks HTTP on it.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, tls_class: t.Any = ssl.SSLSocket) -> None:
         self.socket = sock
-        self._tls_class = next(
-            (cls for cls in _TLS_CLASSES if isinstance(sock, cls)), None
-        )
+        self._tls_class = tls_class if isinstance(sock, tls_class) else None
         self.is_tls = self._tls_class is not None
         self._timeout_before: float | None = None
         self._is_shut_down = False
@@ -145,18 +133,45 @@ class Transport:
         """
         raise NotImplementedError
 
+    def watch_writable(self, callback: Callable[[], None]) -> None:
+        """Call a function again and again while the kernel takes more.
+
+        It is called on the scheduler, and must not block.
+        """
+        raise NotImplementedError
+
+    def unwatch_writable(self) -> None:
+        """Don't call the function any more. It may still be in the middle of a call."""
+        raise NotImplementedError
+
+    #: Which hub, or that it is the threads of the process, runs the handler. Compare
+    #: schedulers by identity.
+    @property
+    def scheduler(self) -> object:
+        raise NotImplementedError
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function on the scheduler, from any thread.
+
+        On a hub it is called in the next turn of its loop, in whose greenlet it must
+        not block. Threads have no such place: there it is called at once.
+
+        .. versionadded:: 1.0
+        """
+        raise NotImplementedError
+
     def new_lock(self) -> Lock:
         """Make a lock that excludes whatever this server runs handlers in."""
+        raise NotImplementedError
+
+    def new_mutex(self) -> t.Any:
+        """Make a lock that is held for an instant only, and never while greenlets can
+        switch. It excludes threads, so that nobody has to wait for it on a hub."""
         raise NotImplementedError
 
     @staticmethod
     def new_event() -> Event:
         """Make an event that whatever this server runs handlers in can wait for."""
-        raise NotImplementedError
-
-    #: Connections with the same scheduler may be served by one background task.
-    @property
-    def scheduler(self) -> object:
         raise NotImplementedError
 
     @staticmethod
@@ -170,135 +185,14 @@ class Transport:
         raise NotImplementedError
 
 
-class GeventTransport(Transport):
-    """For a gevent socket, whether or not the process is monkey-patched.
-
-    A threading lock would not exclude two greenlets of one thread, or would freeze
-    the thread, in a process that isn't patched: gevent's own are used everywhere.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self._hub = gevent.get_hub()
-        # Made once: that takes longer than most of the waiting.
-        self._read_watcher: t.Any = None
-        self._write_watcher: t.Any = None
-        # gevent's methods would wait where these say that there is nothing.
-        raw = getattr(sock, "_sock", None)
-        if raw is not None and not self.is_tls:
-            self._receive, self._send = raw.recv, raw.send
-        self._fileno = sock.fileno if raw is None else raw.fileno
-
-    def close(self) -> None:
-        super().close()
-        for watcher in (self._read_watcher, self._write_watcher):
-            if watcher is not None:
-                watcher.close()
-        self._read_watcher = self._write_watcher = None
-
-    def wait_readable(self, timeout: float | None) -> bool:
-        if self._fileno() < 0:  # Closed by the server. The next use says so.
-            return True
-        if self._read_watcher is None:
-            self._read_watcher = self._hub.loop.io(self._fileno(), 1)
-        return self._wait(self._read_watcher, timeout)
-
-    def wait_writable(self, timeout: float | None) -> bool:
-        if self._fileno() < 0:
-            return True
-        if self._write_watcher is None:
-            self._write_watcher = self._hub.loop.io(self._fileno(), 2)
-        return self._wait(self._write_watcher, timeout)
-
-    def _wait(self, watcher: t.Any, timeout: float | None) -> bool:
-        if timeout is None:
-            self._hub.wait(watcher)
-            return True
-        if timeout <= 0:
-            return False
-        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]
-            self._hub.wait(watcher)
-            return True
-        return False
-
-    def new_lock(self) -> Lock:
-        return t.cast(Lock, gevent.lock.Semaphore())
-
-    @staticmethod
-    def new_event() -> Event:
-        return t.cast(Event, gevent.event.Event())
-
-    @property
-    def scheduler(self) -> object:
-        return self._hub
-
-    @staticmethod
-    def spawn(function: Callable[[], None]) -> Task:
-        return t.cast(Task, gevent.spawn(function))
-
-    @staticmethod
-    def sleep(seconds: float) -> None:
-        gevent.sleep(seconds)
-
-
-# poll() has no limit on descriptors; Windows has only select().
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
-
-
-class ThreadTransport(Transport):
-    """For an ordinary socket, served by a thread."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        # OpenSSL allows one call at a time on a connection. None of them blocks.
-        self._tls_lock = threading.Lock() if self.is_tls else contextlib.nullcontext()
-
-    def receive(self, size: int) -> bytes | None:
-        with self._tls_lock:
-            return super().receive(size)
-
-    def send(self, data: bytes | memoryview) -> int:
-        with self._tls_lock:
-            return super().send(data)
-
-    def wait_readable(self, timeout: float | None) -> bool:
-        return self._wait(selectors.EVENT_READ, timeout)
-
-    def wait_writable(self, timeout: float | None) -> bool:
-        return self._wait(selectors.EVENT_WRITE, timeout)
-
-    def _wait(self, events: int, timeout: float | None) -> bool:
-        fileno = self.socket.fileno()
-        if fileno < 0:  # Closed by the server. The next read or write says so.
-            return True
-        with _Selector() as selector:
-            selector.register(fileno, events)
-            return bool(selector.select(timeout))
-
-    def new_lock(self) -> Lock:
-        return t.cast(Lock, threading.Lock())
-
-    @staticmethod
-    def new_event() -> Event:
-        return threading.Event()
-
-    @property
-    def scheduler(self) -> object:
-        return threading
-
-    @staticmethod
-    def spawn(function: Callable[[], None]) -> Task:
-        thread = threading.Thread(target=function, name="flask-sockets", daemon=True)
-        thread.start()
-        return thread
-
-    @staticmethod
-    def sleep(seconds: float) -> None:
-        time.sleep(seconds)
-
-
 def transport_for(sock: socket.socket) -> Transport:
     """Choose how to wait by the kind of socket the server uses."""
-    if isinstance(sock, gevent.socket.socket):
+    # An app that is served by threads needn't wait for the import of gevent.
+    gevent_socket = sys.modules.get("gevent.socket")
+    if gevent_socket is not None and isinstance(sock, gevent_socket.socket):
+        from .greenlets import GeventTransport
+
         return GeventTransport(sock)
+    from .threads import ThreadTransport
+
     return ThreadTransport(sock)

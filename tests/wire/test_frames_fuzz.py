@@ -15,8 +15,8 @@ from websockets.server import ServerProtocol
 from flask_sockets.wire import keepalive as keeper
 from flask_sockets.wire.protocol import engine_logger
 
-from . import wire
-from .wire import (
+from .. import wire
+from ..wire import (
     BINARY,
     CLOSE,
     CONTINUATION,

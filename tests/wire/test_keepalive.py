@@ -14,8 +14,8 @@ from flask_sockets.wire import connection as connection_module
 from flask_sockets.wire import keepalive as keeper
 from flask_sockets.wire.protocol import MAX_MESSAGES_AHEAD
 
-from . import wire
-from .wire import CLOSE, PING, PONG, TEXT, Flavour, close_frame, frame
+from .. import wire
+from ..wire import CLOSE, PING, PONG, TEXT, Flavour, close_frame, frame
 
 
 @pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
@@ -279,7 +279,7 @@ def test_close_all_does_not_wait_for_a_client_that_does_not_read(
     monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.1)
     ws, peer = flavour.connect()
     sender = flavour.spawn(ws.send, bytes(2**26))
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     keeper.close_all(1001)
     with pytest.raises(ConnectionClosed) as caught:
         sender.result()

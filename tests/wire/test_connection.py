@@ -13,9 +13,10 @@ from flask_sockets import ConnectionClosed, WebSocket
 from flask_sockets.wire import connection as connection_module
 from flask_sockets.wire import frames
 from flask_sockets.wire import keepalive as keeper
+from flask_sockets.wire.writer import Offer
 
-from . import wire
-from .wire import (
+from .. import wire
+from ..wire import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -47,12 +48,9 @@ def receive_all(ws: WebSocket) -> list[str | bytes]:
 
 def fill(ws: WebSocket) -> None:
     """Send frames until the kernel takes no more."""
-    connection = ws.connection
-    data = memoryview(frames.encode(BINARY, bytes(1000)))
-    while (size := connection.transport.send(data)) == len(data):
+    data = frames.encode(BINARY, bytes(1000))
+    while ws.connection.offer(data, 1, limit=0) is Offer.TAKEN:
         pass
-    if size:
-        connection._unsent = data[size:]
 
 
 # Messages
@@ -291,13 +289,15 @@ def test_pings_are_held_one_at_a_time(flavour: Flavour) -> None:
     """A client that sends pings and reads nothing costs one pong of memory."""
     ws, peer = flavour.connect()
     fill(ws)
-    client = flavour.spawn(peer.send, *(frame(PING, b"%d" % n) for n in range(5000)))
-    client.result()
-    due = ws.connection.protocol.frames_due
-    flavour.eventually(lambda: due.get(PONG, b"")[2:] == b"4999")
-    assert len(due) == 1
-    while peer.read().opcode != PONG:  # Perhaps one that was begun before.
+    pings = [frame(PING, b"%d" % number) for number in range(5000)]
+    client = flavour.spawn(peer.send, *pings, frame(TEXT, b"behind them"))
+    flavour.eventually(lambda: ws.connection.messages)
+    while (answer := peer.read()).opcode != PONG:
         pass
+    assert answer.payload == b"4999"
+    client.result()
+    ws.send("next")
+    assert peer.read() == (TEXT, b"next")
 
 
 # What is wrong
@@ -534,7 +534,7 @@ def test_finish_ends_whoever_is_still_at_the_socket(flavour: Flavour) -> None:
     fill(ws)
     receiver = flavour.spawn(ws.receive)
     senders = [flavour.spawn(ws.send, bytes(16 * MIB)) for _ in range(3)]
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     ws.connection.finish(1000, "", timeout=0.05)
     assert server.gettimeout() == 12
     assert receiver.result() is None
@@ -552,14 +552,12 @@ def test_the_socket_is_given_back_when_nobody_uses_it(flavour: Flavour) -> None:
     ws.accept()
     connection = ws.connection
     keeper.forget(connection)
-    for lock in (connection._read_lock, connection._write_lock):
-        assert lock.acquire(False)
+    assert connection._read_lock.acquire(False)
     finisher = flavour.spawn(connection.finish, 1000, "", 0)
-    for lock in (connection._read_lock, connection._write_lock):
-        flavour.eventually(lambda: connection._is_at_end)
-        flavour.sleep(0.05)
-        assert server.gettimeout() == 0
-        lock.release()
+    flavour.eventually(lambda: connection._is_at_end)
+    flavour.sleep(0.05)
+    assert server.gettimeout() == 0
+    connection._read_lock.release()
     finisher.result()
     assert server.gettimeout() == 12
 
@@ -740,7 +738,7 @@ def test_a_timeout_counts_while_waiting_for_another_sender(flavour: Flavour) -> 
     """A sender that waits behind another one gives up without any harm."""
     ws, peer = flavour.connect(tcp=True)
     first = flavour.spawn(ws.send, bytes(16 * MIB))
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     with pytest.raises(TimeoutError):
         ws.send("second", timeout=0.05)
     assert len(peer.read().payload) == 16 * MIB
@@ -749,21 +747,23 @@ def test_a_timeout_counts_while_waiting_for_another_sender(flavour: Flavour) -> 
     assert peer.read() == (TEXT, b"third")
 
 
-def test_a_close_overtakes_the_messages_that_have_not_begun(flavour: Flavour) -> None:
-    """A sender that waits behind another one finds that it is too late."""
+def test_a_close_waits_for_the_messages_before_it(flavour: Flavour) -> None:
+    """Also for one whose sender waits behind another, but takes no more after it."""
     ws, peer = flavour.connect()
     first = flavour.spawn(ws.send, bytes(16 * MIB))
-    flavour.eventually(lambda: ws.connection._unsent)
-    second = flavour.spawn(ws.send, "too late")
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
+    second = flavour.spawn(ws.send, "in time")
     flavour.sleep(0.02)
     ws.close(4000)
+    with pytest.raises(ConnectionClosed):
+        ws.send("too late")
     assert len(peer.read().payload) == 16 * MIB
+    assert peer.read() == (TEXT, b"in time")
     assert peer.read().close == (4000, "")
     peer.send(close_frame(4000))
     assert peer.read_to_end() == []
     first.result()
-    with pytest.raises(ConnectionClosed):
-        second.result()
+    second.result()
 
 
 def test_a_greenlet_killed_inside_of_a_send_loses_the_connection() -> None:
@@ -773,7 +773,7 @@ def test_a_greenlet_killed_inside_of_a_send_loses_the_connection() -> None:
     receiver = flavour.spawn(ws.receive)
     first = flavour.spawn(ws.send, bytes(16 * MIB))
     second = flavour.spawn(ws.send, "second")
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     first.handle.kill()
     with pytest.raises(ConnectionClosed):
         second.result()
@@ -788,7 +788,7 @@ def test_a_greenlet_killed_in_the_queue_does_no_harm() -> None:
     ws, peer = flavour.connect()
     first = flavour.spawn(ws.send, bytes(MIB))
     second = flavour.spawn(ws.send, "second")
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     second.handle.kill()
     assert len(peer.read().payload) == MIB
     first.result()
@@ -801,7 +801,7 @@ def test_a_blocked_send_does_not_hinder_receiving(flavour: Flavour) -> None:
     """Nor does it hinder the connection's being closed."""
     ws, peer = flavour.connect()
     sender = flavour.spawn(ws.send, bytes(16 * MIB))
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     peer.send(frame(TEXT, b"a"), frame(PING), close_frame(4000))
     assert receive_all(ws) == ["a"]
     assert not sender.is_done
@@ -825,7 +825,7 @@ def test_a_lost_connection_frees_a_blocked_sender(flavour: Flavour) -> None:
     ws, peer = flavour.connect(tcp=True)
     senders = [flavour.spawn(ws.send, bytes(16 * MIB)) for _ in range(3)]
     receiver = flavour.spawn(ws.receive)
-    flavour.eventually(lambda: ws.connection._unsent)
+    flavour.eventually(lambda: ws.connection.writer.is_blocked)
     peer.reset()
     for sender in senders:
         with pytest.raises(ConnectionClosed):
@@ -853,3 +853,40 @@ def test_a_long_answer_to_the_handshake_is_sent_by_and_by(flavour: Flavour) -> N
     assert peer._read(len(answer)) == answer
     assert peer.read() == (TEXT, b"first")
     sender.result()
+
+
+# Frames that are offered
+
+
+def test_ready_frames_pass_a_connection_with_compression(flavour: Flavour) -> None:
+    """Uncompressed, between compressed messages (RFC 7692 section 6)."""
+    ws, peer = flavour.connect(deflate=True)
+    ws.send("Hello")
+    assert ws.connection.offer(frames.encode(TEXT, b"plain"), 1, MIB) is Offer.TAKEN
+    ws.send("Hello")
+    opcodes = [peer.read().opcode for _ in range(3)]
+    assert opcodes == [0x40 | TEXT, TEXT, 0x40 | TEXT]
+    assert ws.connection.sent.messages == 3
+
+
+@pytest.mark.parametrize("how", ["client", "server", "loss", "finish"])
+def test_a_close_is_told_once(flavour: Flavour, how: str) -> None:
+    """However it happens, and also if somebody asks too late."""
+    ws, peer = flavour.connect(tcp=True)
+    told: list[int] = []
+    ws.connection.when_closed(lambda: told.append(1))
+    flavour.sleep(0.02)
+    assert not told
+    if how == "client":
+        peer.send(close_frame())
+    elif how == "server":
+        ws.close()
+    elif how == "loss":
+        peer.reset()
+    else:
+        ws.connection.finish(1000, "", timeout=0)
+    flavour.eventually(lambda: told)
+    ws.connection.finish(1000, "", timeout=0)
+    ws.connection.when_closed(lambda: told.append(2))
+    flavour.eventually(lambda: len(told) == 2)
+    assert told == [1, 2]

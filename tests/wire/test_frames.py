@@ -6,7 +6,7 @@ import pytest
 
 from flask_sockets.wire import frames
 
-from . import wire
+from .. import wire
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])

@@ -1,0 +1,386 @@
+"""What goes out on a connection: whole frames, in order.
+
+What the kernel doesn't take at once is kept in an outbox. Whatever comes later goes
+behind it, and the scheduler sends it as the client makes room. So nothing here waits
+but a sender who wants to know that the kernel has its message.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import socket
+import time
+import typing as t
+
+from . import frames
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .transport import Event, Transport
+
+
+@dataclasses.dataclass(slots=True)
+class Traffic:
+    """What went one way: whole messages, and the bytes of their payloads."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
+class Output(enum.Enum):
+    """How far the output of a connection has come."""
+
+    #: Messages can be sent.
+    OPEN = enum.auto()
+    #: A Close frame is due or out. Nothing may follow it (RFC 6455 section 5.5.1).
+    CLOSING = enum.auto()
+    #: The stream ends as soon as the Close frame is out.
+    ENDING = enum.auto()
+    #: The stream has ended.
+    ENDED = enum.auto()
+
+
+class Offer(enum.Enum):
+    """What became of frames that were offered to a connection.
+
+    .. versionadded:: 1.0
+    """
+
+    #: The kernel has them, or the outbox.
+    TAKEN = enum.auto()
+    #: The outbox has no room for them. Nothing was taken.
+    FULL = enum.auto()
+    #: The connection is closed. Nothing was taken.
+    CLOSED = enum.auto()
+
+
+class OutputEnded(Exception):
+    """Nothing more can be sent."""
+
+
+class _Piece:
+    """A part of the outbox: whole frames, or what is left of them."""
+
+    __slots__ = ("data", "event", "is_begun", "is_offered")
+
+    def __init__(self, data: bytes | memoryview, is_begun: bool) -> None:
+        #: What is left to send.
+        self.data = memoryview(data)
+        #: Whether a part of it may be out, so that it can't be changed any more.
+        self.is_begun = is_begun
+        #: Whether it counts towards the limit of an offer.
+        self.is_offered = False
+        #: What its sender waits for.
+        self.event: Event | None = None
+
+
+_NOTHING = memoryview(b"")
+
+#: The outbox of a connection that has nothing in it. Not to be changed.
+_EMPTY: collections.deque[_Piece] = collections.deque()
+
+
+class Writer:
+    """The side of a connection that writes.
+
+    All methods may be called by any greenlet of the connection's hub, or by any thread
+    where threads serve it.
+
+    :param transport: where it goes. It has to be open before anything is sent.
+    :param on_failure: called when sending fails, since the connection is lost.
+    """
+
+    def __init__(self, transport: Transport, on_failure: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_failure = on_failure
+        # For an instant at a time, also while the socket is written to.
+        self._mutex = transport.new_mutex()
+        self._outbox = _EMPTY
+        # Control frames in the outbox, by opcode.
+        self._controls: dict[int, _Piece] = {}
+        # Called once the outbox is empty.
+        self._room_callbacks: list[Callable[[], None]] = []
+        self.state = Output.OPEN
+        #: Messages that were sent. Of those that were offered the bytes of whole frames
+        #: are counted.
+        self.traffic = Traffic()
+        #: Bytes in the outbox that were offered.
+        self.outbox_size = 0
+        #: Bytes of the outbox that the kernel has taken so far. While it grows the
+        #: client reads.
+        self.progress = 0
+        #: Makes the frame of a message in place of :func:`.frames.encode`, if messages
+        #: are compressed: each depends on those before it.
+        self.compress: Callable[[int, bytes], bytes] | None = None
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something waits for the client to read."""
+        return bool(self._outbox)
+
+    # Without waiting
+
+    def offer(self, data: bytes, messages: int, limit: int) -> Offer:
+        """Take ready frames. See :meth:`.Connection.offer`."""
+        with self._mutex:
+            if self.state is not Output.OPEN:
+                return Offer.CLOSED
+            if not self._outbox:
+                try:
+                    size = self._transport.send(data)
+                except OSError:
+                    self._end()
+                else:
+                    traffic = self.traffic
+                    traffic.messages += messages
+                    traffic.bytes += len(data)
+                    if size < len(data):
+                        self._keep(data, size).is_offered = True
+                        self.outbox_size = len(data) - size
+                    return Offer.TAKEN
+            elif self.outbox_size + len(data) > limit:
+                return Offer.FULL
+            else:
+                self.traffic.messages += messages
+                self.traffic.bytes += len(data)
+                self._keep(data).is_offered = True
+                self.outbox_size += len(data)
+                return Offer.TAKEN
+        self._on_failure()
+        return Offer.CLOSED
+
+    def put(self, data: bytes) -> None:
+        """Send what is no frame: the answer to the handshake."""
+        with self._mutex:
+            has_failed = self.state is Output.OPEN and not self._put(data)
+        if has_failed:
+            self._on_failure()
+
+    def put_control(self, frame: bytes) -> None:
+        """Send a ping, pong or Close frame, if it may still be sent.
+
+        A newer pong takes the place of one that isn't out yet (RFC 6455 section 5.5.3),
+        and a ping that of a ping. So a client that sends pings but reads nothing makes
+        us hold one of them at most.
+        """
+        opcode = frame[0] & 0x0F
+        with self._mutex:
+            if self.state is not Output.OPEN:
+                return
+            if opcode == frames.CLOSE:
+                self.state = Output.CLOSING
+            before = self._controls.get(opcode) if self._outbox else None
+            if before is not None and before.data and not before.is_begun:
+                before.data = memoryview(frame)
+                return
+            has_failed = not self._put(frame)
+            if self._outbox:
+                self._controls[opcode] = self._outbox[-1]
+        if has_failed:
+            self._on_failure()
+
+    def end_behind_close(self) -> None:
+        """End the stream as soon as the Close frame is out, if there is one."""
+        with self._mutex:
+            if self.state is Output.CLOSING:
+                self.state = Output.ENDING
+                if not self._outbox:
+                    self._end_stream()
+
+    def end(self) -> None:
+        """Nothing can be sent any more. Whoever waits learns that."""
+        with self._mutex:
+            self._end()
+            callbacks = self._take_callbacks()
+            # Nothing can fail now. These would keep the connection in memory.
+            self._on_failure, self.compress = _do_nothing, None
+        for callback in callbacks:
+            callback()
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """See :meth:`.Connection.when_room`."""
+        with self._mutex:
+            if self._outbox:
+                self._room_callbacks.append(callback)
+                return
+        self._transport.call_soon(callback)
+
+    # With waiting
+
+    def write(self, opcode: int, payload: bytes, deadline: float | None) -> None:
+        """Send a whole message, and wait until the kernel has taken it.
+
+        :param deadline: in the terms of :func:`time.monotonic`.
+        :raises TimeoutError: at the deadline.
+        :raises OutputEnded: if the connection is closed, or lost meanwhile.
+        """
+        try:
+            with self._mutex:
+                if self.state is not Output.OPEN:
+                    raise OutputEnded
+                compress = self.compress
+                if compress is None:
+                    frame = frames.encode(opcode, payload)
+                else:
+                    frame = compress(opcode, payload)
+                size = 0 if self._outbox else self._transport.send(frame)
+                if size == len(frame):
+                    self.traffic.messages += 1
+                    self.traffic.bytes += len(payload)
+                    return
+                piece = self._keep(frame, size)
+                piece.event = self._transport.new_event()
+        except OutputEnded:
+            raise
+        except OSError:
+            self._on_failure()
+            raise OutputEnded from None
+        except BaseException:
+            # The compressor may have taken a part of the message, which would come
+            # out with the next one.
+            self._on_failure()
+            raise
+        self._wait_for(piece, deadline)
+        self.traffic.messages += 1
+        self.traffic.bytes += len(payload)
+
+    def _wait_for(self, piece: _Piece, deadline: float | None) -> None:
+        assert piece.event is not None
+        try:
+            if not piece.event.wait(_remaining(deadline)) and piece.data:
+                raise TimeoutError("The client of the WebSocket took too long.")
+        except BaseException:
+            # A timeout, or the greenlet was killed.
+            if piece.data and not self._take_back(piece):
+                self._on_failure()
+            raise
+        if piece.data:
+            raise OutputEnded
+
+    def _take_back(self, piece: _Piece) -> bool:
+        """Remove a message that isn't out at all, so that nobody ever sees it.
+
+        The other side's decompressor can't miss a message. TLS may have encrypted a
+        part of it already, and needs to be given the same again.
+        """
+        with self._mutex:
+            if piece.data and not piece.is_begun and self.compress is None:
+                self._outbox.remove(piece)
+                piece.data = _NOTHING
+        return not piece.data
+
+    # With the mutex held
+
+    def _put(self, data: bytes) -> bool:
+        """Send or keep it, and say if the connection is still there."""
+        size = 0
+        try:
+            if not self._outbox:
+                size = self._transport.send(data)
+            if size < len(data):
+                self._keep(data, size)
+        except OSError:
+            self._end()
+            return False
+        return True
+
+    def _keep(self, data: bytes, size: int = 0) -> _Piece:
+        """Put what the kernel didn't take into the outbox.
+
+        :param size: how many bytes it took.
+        """
+        rest = memoryview(data)[size:] if size else data
+        # TLS may have encrypted what it couldn't send.
+        piece = _Piece(rest, is_begun=size > 0)
+        if self._outbox:
+            self._outbox.append(piece)
+        else:
+            piece.is_begun |= self._transport.is_tls
+            self._outbox = collections.deque((piece,))
+            self._transport.watch_writable(self._send_more)
+        return piece
+
+    def _send_outbox(self) -> None:
+        """Give the kernel what it takes now.
+
+        :raises OSError: if the connection is lost.
+        """
+        outbox = self._outbox
+        while outbox:
+            piece = outbox[0]
+            piece.is_begun |= self._transport.is_tls
+            size = self._transport.send(piece.data)
+            if not size:
+                return
+            self.progress += size
+            if piece.is_offered:
+                self.outbox_size -= size
+            if size < len(piece.data):
+                piece.data = piece.data[size:]
+                piece.is_begun = True
+                continue
+            piece.data = _NOTHING  # An empty slice would keep all of it in memory.
+            outbox.popleft()
+            if piece.event is not None:
+                piece.event.set()
+
+    def _clear(self) -> None:
+        """The outbox is done with, sent or not."""
+        if self._outbox is not _EMPTY:
+            self._transport.unwatch_writable()
+            for piece in self._outbox:
+                if piece.event is not None:
+                    piece.event.set()
+            self._outbox = _EMPTY
+            self._controls.clear()
+            self.outbox_size = 0
+
+    def _end(self) -> None:
+        self.state = Output.ENDED
+        self._clear()
+
+    def _end_stream(self) -> None:
+        """Both sides have said Close, or the client may not say more: the server is
+        the first to end the stream (RFC 6455 section 7.1.1)."""
+        self.state = Output.ENDED
+        self._transport.shutdown(socket.SHUT_WR)
+
+    def _take_callbacks(self) -> list[Callable[[], None]]:
+        callbacks, self._room_callbacks = self._room_callbacks, []
+        return callbacks
+
+    # On the scheduler
+
+    def _send_more(self) -> None:
+        """The client has made room."""
+        callbacks: list[Callable[[], None]] = []
+        has_failed = False
+        with self._mutex:
+            if self.state is Output.ENDED:
+                return
+            try:
+                self._send_outbox()
+            except OSError:
+                self._end()
+                has_failed = True
+            if not self._outbox:
+                self._clear()
+                callbacks = self._take_callbacks()
+                if self.state is Output.ENDING:
+                    self._end_stream()
+        if has_failed:
+            self._on_failure()
+        for callback in callbacks:
+            callback()
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _remaining(deadline: float | None) -> float | None:
+    """How long there is still to wait, in seconds."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
