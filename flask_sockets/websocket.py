@@ -301,7 +301,9 @@ class WebSocket(_Base):
         """
         self.send_frame(payload, frames.PING)
 
-    def send_frame(self, message: str | bytes, opcode: int) -> None:
+    def send_frame(
+        self, message: str | bytes | bytearray | memoryview, opcode: int
+    ) -> None:
         """Send a single frame. For code written for gevent-websocket.
 
         :param opcode: one of the ``OPCODE_*`` numbers of this class, other than

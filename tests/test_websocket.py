@@ -213,7 +213,7 @@ def test_every_frame_can_be_sent_that_stands_alone(flavour: Flavour) -> None:
     ws.send_frame("é", WebSocket.OPCODE_TEXT)
     ws.send_frame(b"\xff", WebSocket.OPCODE_BINARY)
     ws.send_frame("p", WebSocket.OPCODE_PING)
-    ws.send_frame(bytearray(b"q"), t.cast(t.Any, WebSocket.OPCODE_PONG))
+    ws.send_frame(bytearray(b"q"), WebSocket.OPCODE_PONG)
     ws.ping("r")
     ws.ping()
     assert [peer.read() for _ in range(6)] == [
@@ -558,8 +558,9 @@ def test_a_silent_client_is_given_up_as_configured(kind: str) -> None:
     def handler(ws: WebSocket) -> None:
         seen.extend([ws.receive(), ws.close_code])
 
-    config = {"SOCKETS_PING_INTERVAL": 0.05, "SOCKETS_PING_TIMEOUT": 0.05}
-    with serve(kind, handler, **config) as server:
+    with serve(
+        kind, handler, SOCKETS_PING_INTERVAL=0.05, SOCKETS_PING_TIMEOUT=0.05
+    ) as server:
         from websockets.client import ClientProtocol
         from websockets.uri import parse_uri
 

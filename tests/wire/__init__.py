@@ -21,7 +21,7 @@ from flask import Flask, got_request_exception
 from gevent.pywsgi import WSGIServer
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.utils import apply_mask
-from werkzeug.serving import make_server
+from werkzeug.serving import ThreadedWSGIServer, make_server
 
 from flask_sockets import Sockets, WebSocket, WebSocketHandler
 from flask_sockets.wire.connection import Connection
@@ -327,6 +327,7 @@ def serve(
 def _serve_with_werkzeug(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[int]:
     context = None if tls is None else server_tls(ssl.SSLContext, tls)
     server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context)
+    assert isinstance(server, ThreadedWSGIServer)
     server.daemon_threads = False  # So that closing waits for them.
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

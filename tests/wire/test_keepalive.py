@@ -119,9 +119,7 @@ def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
     ws, peer = flavour.connect(max_read_ahead=limit)
     keeper.forget(ws.connection)
     text = "x" * 1024
-    sender = flavour.spawn(
-        lambda: [peer.send(frame(TEXT, text.encode())) for _ in range(4096)]
-    )
+    sender = flavour.spawn(peer.send, frame(TEXT, text.encode()) * 4096)
 
     def held() -> int:
         ws.connection.look_after(time.monotonic())

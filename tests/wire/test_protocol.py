@@ -139,12 +139,9 @@ def test_nothing_is_sent_when_closed() -> None:
     """The error has the code and the reason."""
     protocol = create(deflate=True)
     read(protocol, close_frame(4000, "bye"))
-    for attempt in (
-        lambda: protocol.send_control(PING, b""),
-        lambda: protocol.send_control(PONG, b""),
-    ):
+    for opcode in (PING, PONG):
         with pytest.raises(ConnectionClosed) as caught:
-            attempt()
+            protocol.send_control(opcode, b"")
         assert (caught.value.code, caught.value.reason) == (4000, "bye")
     with pytest.raises(OutputEnded):
         protocol.compress(TEXT, b"x")
