@@ -6,6 +6,7 @@ import dataclasses
 import typing as t
 
 import pytest
+from gunicorn import config
 
 from .processes import Server
 
@@ -13,7 +14,9 @@ _LISTENING = r"Listening at: http://127\.0\.0\.1:(\d+)"
 _RUNNING = r"Running on http://127\.0\.0\.1:(\d+)"
 
 _GUNICORN = (
-    *("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket"),
+    *("-m", "gunicorn", "--bind", "127.0.0.1:0"),
+    # Since gunicorn 25.1 its masters share a socket in the home directory.
+    *(["--no-control-socket"] if hasattr(config, "ControlSocketDisable") else []),
     *("--access-logfile", "-", "--graceful-timeout", "5"),
 )
 
