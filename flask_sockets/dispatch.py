@@ -28,6 +28,7 @@ from .routing import (
     scoped_request_class,
 )
 from .serving import handover as servers
+from .sessions import SavedSession
 from .websocket import WebSocket
 from .wire.connection import Connection
 from .wire.deflate import MalformedOffer, choose_compression
@@ -91,7 +92,7 @@ class SocketRequest:
         self.close_reason = ""
         #: What the handler raised, for teardown functions.
         self.error: BaseException | None = None
-        self.saved_session: str | None = None
+        self.saved_session: SavedSession | None = None
         #: The extensions that were agreed on, as the answer's header says it.
         self.extensions: str | None = None
         #: Whether the server had answered the handshake before it called the app.
@@ -284,7 +285,7 @@ class SocketRequest:
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         if handover.is_upgraded:
             self.is_upgraded = True
-            self.saved_session = _fingerprint(self.session)
+            self.saved_session = SavedSession(self.app, self.session, ())
         else:
             self.websocket.subprotocol = self.choose_subprotocol(None)
 
@@ -306,9 +307,13 @@ class SocketRequest:
         response.headers.extend(headers or ())
         response = _flask.process_response(self.context, response)
         if handover.is_upgraded:
+            self.save_session()  # No cookie of this response reaches the browser.
+            self.saved_session = SavedSession(self.app, self.session, ())
             connection.begin(b"")
         else:
-            self.saved_session = _fingerprint(self.session)
+            self.saved_session = SavedSession(
+                self.app, self.session, response.headers.getlist("Set-Cookie")
+            )
             connection.begin(
                 build_answer(self.environ, response.headers, chosen, self.extensions)
             )
@@ -401,26 +406,14 @@ class SocketRequest:
 
         A session kept on the server is saved by that. One kept in a cookie is not.
         """
-        session = self.session
-        interface = self.app.session_interface
-        if self.websocket is None or interface.is_null_session(session):
+        app, session, saved = self.app, self.session, self.saved_session
+        if saved is None or app.session_interface.is_null_session(session):
             return
-        if self.saved_session == _fingerprint(session):
-            return
-        unsendable = self.app.response_class()
-        interface.save_session(self.app, session, unsendable)
-        name = interface.get_cookie_name(self.app)
-        cookie = unsendable.headers.get("Set-Cookie", "").partition(";")[0]
-        if cookie and cookie != f"{name}={self.request.cookies.get(name)}":
-            self.app.logger.warning(
+        if not saved.save_changes(app, self.request, session):
+            app.logger.warning(
                 "The handler of the WebSocket %r changed the session after the"
                 " handshake, when its cookie can't reach the browser any more: the"
                 " change is lost. Change it before the first use of the WebSocket, or"
                 " keep sessions on the server.",
                 self.request.path,
             )
-
-
-def _fingerprint(session: SessionMixin) -> str:
-    """Tells whether a session has changed, also deep inside."""
-    return repr(dict(session))

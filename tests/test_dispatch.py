@@ -10,6 +10,7 @@ import typing as t
 import flask
 import pytest
 from flask import Blueprint, Flask, abort, g, redirect, request, session
+from flask.ctx import AppContext
 from flask.sessions import SessionInterface, SessionMixin
 from websockets.exceptions import ConnectionClosed as ClientClosed
 from websockets.exceptions import InvalidStatus
@@ -117,7 +118,7 @@ def test_abort_before_the_handshake_is_a_real_response(app, sockets, serve, wher
 
 def test_a_handler_may_answer_with_a_redirect_or_a_response(app, sockets, serve):
     """What a handler returns instead of using the WebSocket is the response."""
-    sockets.add_url_rule("/go", "go", lambda ws: redirect("/login"))
+    sockets.add_url_rule("/go", "go", lambda ws: redirect("/login", 302))
     sockets.add_url_rule("/full", "full", lambda ws: ({"error": "full"}, 503))
     served = serve(app)
     response = refusal(served, "/full")
@@ -184,7 +185,10 @@ def test_a_subclass_may_override_dispatch_request(serve: Serve, kind: str) -> No
     events = []
 
     class MyFlask(Flask):
-        def dispatch_request(self, ctx: t.Any = None) -> t.Any:
+        def dispatch_request(
+            self,
+            ctx: AppContext = None,  # type: ignore[assignment]
+        ) -> t.Any:
             events.append(("before", request.endpoint, request.blueprints))
             try:
                 # Flask 3.2 passes the context.
@@ -221,7 +225,10 @@ def test_an_override_of_dispatch_request_may_answer_instead(serve: Serve) -> Non
     """The request is one like all others until then."""
 
     class MyFlask(Flask):
-        def dispatch_request(self, ctx: t.Any = None) -> t.Any:
+        def dispatch_request(
+            self,
+            ctx: AppContext = None,  # type: ignore[assignment]
+        ) -> t.Any:
             return "closed on sundays", 503
 
     app = MyFlask(__name__)

@@ -1,4 +1,8 @@
-"""Other extensions for Flask, which look at every rule of an app."""
+"""Other extensions for Flask, which look at every rule of an app.
+
+APIFlask and flasgger are not among what the tests need: both add commands to ``flask``,
+so that each of its processes, in all tests, would have to import them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from apiflask import APIFlask
-from flasgger import Swagger
 from flask import Flask
 from flask_frozen import Freezer, MissingURLGeneratorWarning
 
@@ -28,7 +30,7 @@ def add_routes(app: Flask) -> None:
 
 def test_apiflask_describes_an_app_with_websockets() -> None:
     """It looks up a view function for each rule."""
-    app = APIFlask(__name__)
+    app = pytest.importorskip("apiflask").APIFlask(__name__)
     add_routes(app)
     response = app.test_client().get("/openapi.json")
     assert response.status_code == 200
@@ -38,7 +40,7 @@ def test_apiflask_describes_an_app_with_websockets() -> None:
 def test_flasgger_describes_an_app_with_websockets() -> None:
     """It parses the docstring of the function of each rule."""
     app = Flask(__name__)
-    Swagger(app)
+    pytest.importorskip("flasgger").Swagger(app)
     add_routes(app)
     assert app.test_client().get("/apispec_1.json").status_code == 200
 
