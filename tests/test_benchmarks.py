@@ -41,6 +41,17 @@ def test_the_footprint_is_measured() -> None:
         assert process.wait() == 0
 
 
+def test_the_cost_of_idle_sockets_is_measured() -> None:
+    """With few sockets of our server, beside what it costs to open and close one."""
+    arguments = ["benchmarks/idle.py", "--quick", "--only", "ours"]
+    with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
+        for kind in ("receiving", "waiting"):
+            for pings in ("off", "every 25 s"):
+                process.wait_for(rf"\) \| {kind} \| {pings} \| [\d.]+% \| \d+ \|$")
+        process.wait_for(r"^\| handshake and close \| [\d,]+ \| [\d.]+ \|$")
+        assert process.wait() == 0
+
+
 def test_the_reload_benchmark_measures_our_server() -> None:
     """In its quick mode, without the peers: for them it would make environments."""
     arguments = ["benchmarks/reload.py", "--quick", "--only", "ours"]
