@@ -8,30 +8,16 @@ import socket
 import threading
 import typing as t
 
-from websockets.utils import apply_mask
-
+from ..frames import BINARY as BINARY
+from ..frames import PING as PING
+from ..frames import PONG as PONG
+from ..frames import TEXT as TEXT
+from ..frames import frame as frame
 from ..live.clients import Raw, handshake
 from ..process import PATIENCE
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-TEXT, BINARY, PING, PONG = 1, 2, 9, 10
-
-MASK = b"\x37\xfa\x21\x3d"
-
-
-def frame(opcode: int, payload: bytes = b"", fin: bool = True, rsv: int = 0) -> bytes:
-    """A client's frame, masked, which is made fast even if it is large."""
-    first = (0x80 if fin else 0) | rsv << 4 | opcode
-    size = len(payload)
-    if size < 126:
-        header = bytes((first, 0x80 | size))
-    elif size < 2**16:
-        header = bytes((first, 0x80 | 126)) + size.to_bytes(2, "big")
-    else:
-        header = bytes((first, 0x80 | 127)) + size.to_bytes(8, "big")
-    return header + MASK + apply_mask(payload, MASK)
 
 
 class Attacker(Raw):

@@ -60,7 +60,7 @@ def compressed(payload: bytes, window: int = 15) -> bytes:
     """A client's frame, compressed without context (RFC 7692 section 7.2.1)."""
     compressor = zlib.compressobj(wbits=-window)
     data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    return frame(TEXT, data[:-4], rsv=4)
+    return frame(TEXT, data[:-4], reserved=4)
 
 
 DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_takeover"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import socket
 import struct
 import typing as t
@@ -13,6 +12,7 @@ import websocket
 import websockets.exceptions
 import websockets.sync.client
 
+from ..frames import Frame, read_frame
 from ..process import PATIENCE
 
 Headers = t.Mapping[str, str]
@@ -224,29 +224,6 @@ def handshake(
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def frame(
-    opcode: int, payload: bytes = b"", mask: bool = True, fin: bool = True
-) -> bytes:
-    """The bytes of a frame a client sends."""
-    first = (0x80 if fin else 0) | opcode
-    bit = 0x80 if mask else 0
-    if len(payload) < 126:
-        header = struct.pack("!BB", first, bit | len(payload))
-    elif len(payload) < 65536:
-        header = struct.pack("!BBH", first, bit | 126, len(payload))
-    else:
-        header = struct.pack("!BBQ", first, bit | 127, len(payload))
-    if not mask:
-        return header + payload
-    key = os.urandom(4)
-    return header + key + bytes(b ^ key[i % 4] for i, b in enumerate(payload))
-
-
-def close_frame(code: int, reason: str = "", mask: bool = False) -> bytes:
-    """The bytes of a Close frame, by default as the server sends it."""
-    return frame(8, struct.pack("!H", code) + reason.encode(), mask=mask)
-
-
 class Raw:
     """A client that counts bytes."""
 
@@ -281,14 +258,9 @@ class Raw:
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
-    def read_frame(self) -> tuple[int, bytes]:
-        """Read a frame of the server: the opcode and the payload."""
-        first, size = self.read(2)
-        if size == 126:
-            (size,) = struct.unpack("!H", self.read(2))
-        elif size == 127:
-            (size,) = struct.unpack("!Q", self.read(8))
-        return first & 0x0F, self.read(size)
+    def read_frame(self) -> Frame:
+        """Read a frame of the server."""
+        return read_frame(self.read)
 
     def read_all(self) -> bytes:
         """Read to the end of the stream. A reset is an end too."""

@@ -6,7 +6,8 @@ import typing as t
 
 import pytest
 
-from .clients import Raw, close_frame, frame, handshake
+from ..frames import close_frame, frame
+from .clients import Raw, handshake
 from .processes import Server
 from .ways import WAYS, Way, shared
 
@@ -32,9 +33,9 @@ def ends(served: Served) -> dict[str, bytes]:
     """By path, the Close frame with which the server ends the connection."""
     reason = "RuntimeError: expected" if served.way.is_debug else ""
     return {
-        "/return": close_frame(1000),
-        "/close": close_frame(4000, "go"),
-        "/raise": close_frame(1011, reason),
+        "/return": close_frame(1000, masked=False),
+        "/close": close_frame(4000, "go", masked=False),
+        "/raise": close_frame(1011, reason, masked=False),
     }
 
 
@@ -45,7 +46,7 @@ def test_end_of_the_stream_follows_the_close_frame(served: Served, path: str) ->
         raw.connect(path)
         expected = ends(served)[path]
         assert raw.read(len(expected)) == expected
-        raw.send(close_frame(1000, mask=True))
+        raw.send(close_frame(1000))
         assert raw.read_all() == b""
 
 
@@ -57,7 +58,7 @@ def test_request_after_the_close_frame_is_not_answered(
     with Raw(served.server.port) as raw:
         raw.connect(path)
         expected = ends(served)[path]
-        raw.send(close_frame(1000, mask=True) + SMUGGLED)
+        raw.send(close_frame(1000) + SMUGGLED)
         assert raw.read_all() == expected
 
 
@@ -66,7 +67,7 @@ def test_request_in_place_of_the_close_frame_is_not_answered(served: Served) -> 
     with Raw(served.server.port) as raw:
         raw.connect("/close")
         raw.send(SMUGGLED)
-        assert raw.read_all() == close_frame(4000, "go")
+        assert raw.read_all() == close_frame(4000, "go", masked=False)
 
 
 def test_request_after_the_clients_own_close_is_not_answered(served: Served) -> None:
@@ -75,8 +76,8 @@ def test_request_after_the_clients_own_close_is_not_answered(served: Served) -> 
         raw.connect("/echo")
         raw.send(frame(1, b"hello"))
         assert raw.read_frame() == (1, b"hello")
-        raw.send(close_frame(4001, "bye", mask=True) + SMUGGLED)
-        assert raw.read_all() == close_frame(4001, "bye")
+        raw.send(close_frame(4001, "bye") + SMUGGLED)
+        assert raw.read_all() == close_frame(4001, "bye", masked=False)
 
 
 def test_request_while_the_websocket_is_open_is_not_answered(served: Served) -> None:
@@ -95,8 +96,8 @@ def test_request_behind_the_handshake_is_not_answered(served: Served) -> None:
     with Raw(served.server.port) as raw:
         raw.send(handshake("/close") + SMUGGLED)
         assert raw.read_response()[0] == 101
-        raw.send(close_frame(1000, mask=True) + SMUGGLED)
-        assert raw.read_all() == close_frame(4000, "go")
+        raw.send(close_frame(1000) + SMUGGLED)
+        assert raw.read_all() == close_frame(4000, "go", masked=False)
 
 
 def test_half_a_frame_at_the_end_is_not_answered(served: Served) -> None:

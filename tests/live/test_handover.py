@@ -6,7 +6,8 @@ import typing as t
 
 import pytest
 
-from .clients import Raw, close_frame, frame, handshake
+from ..frames import close_frame, frame
+from .clients import Raw, handshake
 from .processes import Server
 from .ways import WAYS, Way
 
@@ -56,9 +57,9 @@ def test_many_messages_behind_the_handshake_are_received(served: Served) -> None
 def test_close_behind_the_handshake_is_answered(served: Served) -> None:
     """A client that closes at once."""
     with Raw(served.server.port) as raw:
-        raw.send(handshake("/echo") + close_frame(4001, "bye", mask=True))
+        raw.send(handshake("/echo") + close_frame(4001, "bye"))
         assert raw.read_response()[0] == 101
-        assert raw.read_all() == close_frame(4001, "bye")
+        assert raw.read_all() == close_frame(4001, "bye", masked=False)
 
 
 def test_request_behind_a_refused_handshake_is_answered(served: Served) -> None:

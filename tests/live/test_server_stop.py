@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 
+from ..frames import frame
 from .clients import (
     Client,
     Closed,
@@ -14,7 +15,6 @@ from .clients import (
     WebsocketClientClient,
     WebsocketsClient,
     connect,
-    frame,
 )
 from .processes import Server
 from .ways import (

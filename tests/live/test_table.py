@@ -8,6 +8,7 @@ import typing as t
 
 import pytest
 
+from ..frames import close_frame, frame
 from ..process import until
 from .clients import (
     Client,
@@ -15,9 +16,7 @@ from .clients import (
     Raw,
     Refused,
     WebsocketClientClient,
-    close_frame,
     connect,
-    frame,
     handshake,
 )
 from .processes import Server
@@ -223,7 +222,7 @@ def test_before_request_may_redirect(served: Served) -> None:
         raw.send(handshake("/echo?before=redirect"))
         status, headers, _ = raw.read_response()
         if served.way.is_stock:
-            assert raw.read_frame() == (8, close_frame(1008, "302 Found")[2:])
+            assert raw.read_frame().close == (1008, "302 Found")
         else:
             assert (status, headers["location"]) == (302, "/elsewhere")
 
@@ -323,7 +322,7 @@ def test_error_in_a_teardown_function_doesnt_reach_the_wire(
         raw.connect(f"/teardown?key={key}")
         assert raw.read_frame() == (1, b"hello")
         assert raw.read_frame()[0] == 8
-        raw.send(close_frame(1000, mask=True))
+        raw.send(close_frame(1000))
         assert raw.read_all() == b""
     served.server.wait_for_log(f"expected {key}")
 
@@ -366,7 +365,7 @@ def test_client_closes_without_a_code(served: Served, key: str) -> None:
     with Raw(served.server.port) as raw:
         raw.connect(f"/wait?key={key}")
         raw.send(frame(8))
-        assert raw.read_all() == frame(8, mask=False)
+        assert raw.read_all() == frame(8, masked=False)
     assert served.seen(key, "code")["code"] == 1005
 
 
@@ -458,14 +457,14 @@ def test_client_that_answers_pings_is_kept(
 
 
 BAD_FRAMES = {
-    "unmasked": (frame(1, b"hello", mask=False), 1002),
+    "unmasked": (frame(1, b"hello", masked=False), 1002),
     "unknown opcode": (frame(3, b"hello"), 1002),
     "reserved bit": (b"\xc1\x80\0\0\0\0", 1002),
     "long ping": (frame(9, b"x" * 126), 1002),
     "fragmented ping": (frame(9, b"x", fin=False), 1002),
     "continuation of nothing": (frame(0, b"x"), 1002),
-    "bad close code": (close_frame(1005, mask=True), 1002),
-    "close code 999": (close_frame(999, mask=True), 1002),
+    "bad close code": (close_frame(1005), 1002),
+    "close code 999": (close_frame(999), 1002),
     "one byte of a close code": (frame(8, b"\x03"), 1002),
     "no UTF-8": (frame(1, b"\xff\xfe"), 1007),
     "no UTF-8 in two fragments": (

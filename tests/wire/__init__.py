@@ -20,7 +20,6 @@ import gevent.ssl
 from flask import Flask, got_request_exception
 from gevent.pywsgi import WSGIServer
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.utils import apply_mask
 from werkzeug.serving import ThreadedWSGIServer, make_server
 
 from flask_sockets import Sockets, WebSocket, WebSocketHandler
@@ -28,59 +27,18 @@ from flask_sockets.wire.connection import Connection
 from flask_sockets.wire.protocol import Options
 from flask_sockets.wire.transport import transport_for
 
-#: Seconds after which a test gives up. Nothing is ever measured against it.
-PATIENCE = 10
-
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-
-MASK = b"\x37\xfa\x21\x3d"
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    reserved: int = 0,
-    masked: bool = True,
-    length: int | None = None,
-) -> bytes:
-    """A frame as a client sends it (RFC 6455 section 5.2), or sends it wrong.
-
-    :param length: what the header says instead of the truth.
-    """
-    size = len(payload) if length is None else length
-    first = (0x80 if fin else 0) | reserved << 4 | opcode
-    mask_bit = 0x80 if masked else 0
-    if size < 126:
-        header = bytes((first, mask_bit | size))
-    elif size < 2**16:
-        header = struct.pack("!BBH", first, mask_bit | 126, size)
-    else:
-        header = struct.pack("!BBQ", first, mask_bit | 127, size)
-    if not masked:
-        return header + payload
-    return header + MASK + apply_mask(payload, MASK)
-
-
-def close_frame(code: int | None = 1000, reason: str | bytes = b"") -> bytes:
-    """A client's Close frame, empty for the code ``None``."""
-    if isinstance(reason, str):
-        reason = reason.encode()
-    return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
-
-
-class Frame(t.NamedTuple):
-    """A frame as the server sent it."""
-
-    opcode: int
-    payload: bytes
-
-    @property
-    def close(self) -> tuple[int, str]:
-        """What a Close frame says."""
-        assert self.opcode == CLOSE, self
-        return int.from_bytes(self.payload[:2], "big"), self.payload[2:].decode()
+from ..frames import BINARY as BINARY
+from ..frames import CLOSE as CLOSE
+from ..frames import CONTINUATION as CONTINUATION
+from ..frames import MASK as MASK
+from ..frames import PING as PING
+from ..frames import PONG as PONG
+from ..frames import TEXT as TEXT
+from ..frames import Frame as Frame
+from ..frames import close_frame as close_frame
+from ..frames import frame as frame
+from ..frames import read_frame
+from ..process import PATIENCE
 
 
 class Peer:
@@ -109,17 +67,7 @@ class Peer:
 
         :raises EOFError: at the end of the stream.
         """
-        first, length = self._read(2)
-        assert first & 0x80, "a server of ours sends no fragments"
-        assert not length & 0x80, "a server sends no masks"
-        try:
-            if length == 126:
-                length = int.from_bytes(self._read(2), "big")
-            elif length == 127:
-                length = int.from_bytes(self._read(8), "big")
-            return Frame(first & 0x7F, self._read(length))
-        except EOFError:
-            raise AssertionError("the stream ends inside of a frame") from None
+        return read_frame(self._read)
 
     def read_to_end(self) -> list[Frame]:
         """All frames up to the end of the stream, where nothing may be left over."""
