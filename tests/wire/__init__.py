@@ -38,7 +38,7 @@ from ..frames import Frame as Frame
 from ..frames import close_frame as close_frame
 from ..frames import frame as frame
 from ..frames import read_frame
-from ..process import PATIENCE
+from ..process import PATIENCE as PATIENCE
 
 
 class Peer:
