@@ -7,8 +7,11 @@ import select
 import socket
 import threading
 import typing as t
+import zlib
 
 from ..frames import BINARY as BINARY
+from ..frames import CLOSE as CLOSE
+from ..frames import CONTINUATION as CONTINUATION
 from ..frames import PING as PING
 from ..frames import PONG as PONG
 from ..frames import TEXT as TEXT
@@ -18,6 +21,16 @@ from ..process import PATIENCE
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+#: The header of a client that compresses each message by itself.
+DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_takeover"}
+
+
+def compressed(payload: bytes, window: int = 15) -> bytes:
+    """A client's frame, compressed without context (RFC 7692 section 7.2.1)."""
+    compressor = zlib.compressobj(wbits=-window)
+    data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return frame(TEXT, data[:-4], reserved=4)
 
 
 class Attacker(Raw):
@@ -32,25 +45,57 @@ class Attacker(Raw):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(("127.0.0.1", port))
-        self._buffer = b""
+        self._inflater = zlib.decompressobj(wbits=-15)
 
     def __enter__(self) -> Attacker:
         return self
 
-    def shake_hands(self, path: str, **headers: str) -> dict[str, str]:
-        """As :meth:`connect`, but read no more than the answer."""
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, and take no more from the kernel.
+
+        :raises EOFError: at the end of the stream.
+        """
+        parts = []
+        while size:
+            part = self.socket.recv(min(size, 2**20))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def shake_hands(self, path: str, **headers: str) -> str:
+        """As :meth:`connect`, but return the answer as it came."""
         self.send(handshake(path, **headers))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            byte = self.socket.recv(1)
-            assert byte, head
-            head += byte
+            head += self.read(1)
         assert head.startswith(b"HTTP/1.1 101 "), head
-        lines = head.decode("latin-1").strip().split("\r\n")[1:]
-        return {
-            name.lower(): value
-            for name, value in (line.split(": ", 1) for line in lines)
-        }
+        return head.decode("latin-1")
+
+    def read_frame(self) -> tuple[int, bytes]:
+        """Read a frame of the server: the opcode and the payload, inflated."""
+        first, size = self.read(2)
+        if size >= 126:
+            size = int.from_bytes(self.read(2 if size == 126 else 8), "big")
+        payload = self.read(size)
+        if first & 0x40:
+            payload = self._inflater.decompress(payload + b"\0\0\xff\xff")
+        return first & 0x0F, payload
+
+    def read_message(self) -> bytes:
+        """Read frames up to the next message, and answer pings.
+
+        :raises EOFError: if the server closes.
+        """
+        while True:
+            opcode, payload = self.read_frame()
+            if opcode == PING:
+                self.send(frame(PONG, payload))
+            elif opcode == CLOSE:
+                raise EOFError
+            elif opcode != PONG:
+                return payload
 
     def send_what_fits(self, data: bytes, patience: float) -> int:
         """Send the same again and again until the server takes no more of it.

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from ..live.processes import Server
 from ..live.ways import Way
+from ..process import until
 
 
 def serve(way: Way, **config: t.Any) -> Server:
     """The app with values for its config. The server still has to be entered."""
-    env = {f"TARGET_{name}": json.dumps(value) for name, value in config.items()}
+    # Large blocks of memory go back to the system as soon as they are free.
+    env = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+    env |= {f"TARGET_{name}": json.dumps(value) for name, value in config.items()}
     return way.serve("target:app", env)
 
 
@@ -40,3 +43,15 @@ def resident(server: Server) -> int:
             pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
             total += int(pages) * os.sysconf("SC_PAGE_SIZE")
     return total
+
+
+def settled(measure: t.Callable[[], int]) -> int:
+    """A number that has stayed the same for a while."""
+    numbers = [measure()]
+
+    def issettled() -> bool:
+        numbers.append(measure())
+        return len(numbers) > 30 and len(set(numbers[-30:])) == 1
+
+    until(issettled, f"a number that settles: {numbers[-30:]}")
+    return numbers[-1]

@@ -22,7 +22,7 @@ from .attackers import (
     is_readable,
     running,
 )
-from .target import descriptors, open_names, serve
+from .target import descriptors, open_names, serve, settled
 
 #: Seconds, in the config of the attacked app.
 PING_INTERVAL = 1.0
@@ -174,7 +174,7 @@ def attack(way: Way) -> Attacked:
     }
     slow = {client.name for client in SLOW}
     with serve(way, **config) as server:
-        before = _settled(lambda: descriptors(server))
+        before = settled(lambda: descriptors(server))
         with running(*(start(server, client) for client in clients)):
             until(lambda: open_names(server) == set(names), "not all have come")
             deadline = time.monotonic() + PERIODS * (PING_INTERVAL + PING_TIMEOUT)
@@ -186,19 +186,7 @@ def attack(way: Way) -> Attacked:
                     break
                 threading.Event().wait(0.1)
         until(lambda: not (open_names(server) & slow), "the slow ones don't leave")
-        return Attacked(names, left, before, _settled(lambda: descriptors(server)))
-
-
-def _settled(measure: t.Callable[[], int]) -> int:
-    """A number that has stayed the same for a while."""
-    numbers = [measure()]
-
-    def is_settled() -> bool:
-        numbers.append(measure())
-        return len(numbers) > 30 and len(set(numbers[-30:])) == 1
-
-    until(is_settled, f"a number that settles: {numbers[-30:]}")
-    return numbers[-1]
+        return Attacked(names, left, before, settled(lambda: descriptors(server)))
 
 
 @pytest.mark.xfail(

@@ -7,7 +7,6 @@ import contextlib
 import threading
 import time
 import typing as t
-import zlib
 
 import pytest
 
@@ -15,9 +14,11 @@ from ..live.ways import WORKER
 from ..process import PATIENCE
 from .attackers import (
     BINARY,
+    DEFLATE,
     PING,
     TEXT,
     Attacker,
+    compressed,
     frame,
     running,
 )
@@ -55,15 +56,6 @@ class Flood(t.NamedTuple):
     #: How often ``data`` is sent each second at most.
     rate: float | None = None
 
-
-def compressed(payload: bytes, window: int = 15) -> bytes:
-    """A client's frame, compressed without context (RFC 7692 section 7.2.1)."""
-    compressor = zlib.compressobj(wbits=-window)
-    data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    return frame(TEXT, data[:-4], reserved=4)
-
-
-DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_takeover"}
 
 FLOODS = [
     Flood("64 KiB", "/echo", frame(BINARY, bytes(65536))),

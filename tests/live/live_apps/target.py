@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import typing as t
 
-from flask import Flask, g, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 
 from flask_sockets import ConnectionClosed, Sockets, WebSocket
 
@@ -17,6 +19,12 @@ sockets = Sockets(app)
 OPEN: set[str] = set()
 #: Those that a broadcast goes to.
 MEMBERS: set[WebSocket] = set()
+#: How many messages the thread of "/os-thread" has sent.
+PROGRESS = [0]
+#: What the handler of "/watched" has received, and then "end".
+RECEIVED: list[str] = []
+#: How often the app's after_request function ran for "/bad-accept".
+AFTER = [0]
 
 
 @app.before_request
@@ -52,7 +60,9 @@ def echo(ws: WebSocket) -> None:
 def swallow(ws: WebSocket) -> None:
     """Receives, and answers each message with its size."""
     for message in ws:
-        ws.send(str(len(message)))
+        size = len(message)
+        del message  # Not the handler is to keep it in memory.
+        ws.send(str(size))
 
 
 @sockets.route("/work")
@@ -110,3 +120,126 @@ def broadcast(ws: WebSocket) -> None:
             except ConnectionClosed:
                 MEMBERS.discard(member)
         ws.send("done")
+
+
+# What handlers do that may go wrong
+
+
+@sockets.route("/os-thread")
+def send_from_thread(ws: WebSocket) -> None:
+    """Sends from a thread of the operating system, also where gevent has patched."""
+    import gevent
+
+    ws.send("welcome")
+    payload = bytes(int(request.args["size"]))
+    count = int(request.args["count"])
+
+    def send_all() -> None:
+        for number in range(count):
+            ws.send(str(number).encode().ljust(10) + payload)
+            PROGRESS[0] += 1
+
+    try:
+        gevent.get_hub().threadpool.apply(send_all)
+    except Exception as error:
+        ws.send(f"{type(error).__name__}: {error}")
+    else:
+        ws.send("done")
+
+
+@app.get("/progress")
+def progress() -> t.Any:
+    return jsonify(PROGRESS[0])
+
+
+class Interrupted(Exception):
+    """Comes from outside, as the timeout of a worker does."""
+
+
+@sockets.route("/interrupted")
+def interrupted(ws: WebSocket) -> None:
+    """Something interrupts each of its sends, at another moment each time."""
+
+    def interrupt(number: int, stack: t.Any) -> None:
+        raise Interrupted
+
+    signal.signal(signal.SIGALRM, interrupt)
+    ws.accept()
+    filler = "x" * int(request.args["size"])
+    for number in range(int(request.args["count"])):
+        message = f"{number}:{filler}"
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001 * (5 + number))
+            ws.send(message)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted:
+            pass
+        except ConnectionClosed:
+            break
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+@sockets.route("/watched")
+def watched(ws: WebSocket) -> None:
+    """Somebody else looks at its 'closed' all the time, as a broadcaster does."""
+
+    def watch() -> None:
+        while not is_done:
+            assert ws.closed in (True, False)
+            time.sleep(0.001)
+
+    is_done: list[bool] = []
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    ws.send("welcome")
+    RECEIVED.clear()
+    try:
+        while not ws.closed:
+            message = ws.receive()
+            if message is not None:
+                RECEIVED.append(str(message))
+            time.sleep(0.3)  # So that the end is noticed meanwhile.
+    finally:
+        is_done.append(True)
+        watcher.join()
+        RECEIVED.append("end")
+
+
+@app.get("/received")
+def received() -> t.Any:
+    return jsonify(RECEIVED)
+
+
+@app.get("/kill")
+def kill() -> str:
+    """Ends all greenlets but its own, as some apps do to clean up."""
+    import gc
+
+    import gevent
+
+    own = gevent.getcurrent()
+    others = [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, gevent.Greenlet) and thing is not own
+    ]
+    gevent.killall(others, block=False)
+    return "killed"
+
+
+@app.after_request
+def count(response: Response) -> Response:
+    if request.path == "/bad-accept":
+        AFTER[0] += 1
+    return response
+
+
+@sockets.route("/bad-accept")
+def accept_badly(ws: WebSocket) -> None:
+    """Accepts with a header that can't be sent."""
+    ws.accept(headers={"No Name": "x"})
+
+
+@app.get("/after")
+def after() -> t.Any:
+    return jsonify(AFTER[0])
