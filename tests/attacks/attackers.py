@@ -9,13 +9,7 @@ import threading
 import typing as t
 import zlib
 
-from ..frames import BINARY as BINARY
-from ..frames import CLOSE as CLOSE
-from ..frames import CONTINUATION as CONTINUATION
-from ..frames import PING as PING
-from ..frames import PONG as PONG
-from ..frames import TEXT as TEXT
-from ..frames import frame as frame
+from ..frames import CLOSE, PING, PONG, TEXT, Frame, frame, read_frame
 from ..live.clients import Raw, handshake
 from ..process import PATIENCE
 
@@ -73,15 +67,12 @@ class Attacker(Raw):
         assert head.startswith(b"HTTP/1.1 101 "), head
         return head.decode("latin-1")
 
-    def read_frame(self) -> tuple[int, bytes]:
-        """Read a frame of the server: the opcode and the payload, inflated."""
-        first, size = self.read(2)
-        if size >= 126:
-            size = int.from_bytes(self.read(2 if size == 126 else 8), "big")
-        payload = self.read(size)
-        if first & 0x40:
+    def read_frame(self) -> Frame:
+        """Read a frame of the server, inflated if it is compressed."""
+        opcode, payload = read_frame(self.read)
+        if opcode & 0x40:
             payload = self._inflater.decompress(payload + b"\0\0\xff\xff")
-        return first & 0x0F, payload
+        return Frame(opcode & 0x0F, payload)
 
     def read_message(self) -> bytes:
         """Read frames up to the next message, and answer pings.

@@ -8,9 +8,10 @@ import typing as t
 
 import pytest
 
+from ..frames import BINARY, PONG, frame
 from ..live.ways import FLASK_RUN, WORKER, Way
 from ..process import until
-from .attackers import BINARY, PONG, Attacker, frame, running
+from .attackers import Attacker, running
 from .target import open_names, serve
 
 #: Seconds, in the config of the attacked app.

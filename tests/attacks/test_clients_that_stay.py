@@ -9,19 +9,11 @@ import typing as t
 
 import pytest
 
+from ..frames import BINARY, PING, PONG, TEXT, frame
 from ..live.processes import Server
 from ..live.ways import FLASK_RUN, GTHREAD, WORKER, WSRUN, Way
 from ..process import until
-from .attackers import (
-    BINARY,
-    PING,
-    PONG,
-    TEXT,
-    Attacker,
-    frame,
-    is_readable,
-    running,
-)
+from .attackers import Attacker, is_readable, running
 from .target import descriptors, open_names, serve, settled
 
 #: Seconds, in the config of the attacked app.

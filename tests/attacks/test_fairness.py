@@ -10,18 +10,10 @@ import typing as t
 
 import pytest
 
+from ..frames import BINARY, PING, TEXT, frame
 from ..live.ways import WORKER
 from ..process import PATIENCE
-from .attackers import (
-    BINARY,
-    DEFLATE,
-    PING,
-    TEXT,
-    Attacker,
-    compressed,
-    frame,
-    running,
-)
+from .attackers import DEFLATE, Attacker, compressed, running
 from .target import serve
 
 if t.TYPE_CHECKING:

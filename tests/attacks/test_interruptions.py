@@ -8,9 +8,10 @@ import re
 
 import pytest
 
+from ..frames import CLOSE, PING, TEXT, frame
 from ..live.ways import FLASK_RUN, UNPATCHED, WORKER, WSRUN, Way
 from ..process import until
-from .attackers import CLOSE, PING, TEXT, Attacker, frame
+from .attackers import Attacker
 from .target import serve, settled
 
 

@@ -6,8 +6,9 @@ import contextlib
 
 import pytest
 
+from ..frames import BINARY, CONTINUATION, TEXT, frame
 from ..live.ways import FLASK_RUN, WORKER, Way
-from .attackers import BINARY, CONTINUATION, DEFLATE, TEXT, Attacker, compressed, frame
+from .attackers import DEFLATE, Attacker, compressed
 from .target import resident, serve, settled
 
 MIB = 2**20

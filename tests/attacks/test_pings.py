@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from ..frames import PING
 from ..live.ways import FLASK_RUN, WORKER, Way
-from .attackers import PING, Attacker
+from .attackers import Attacker
 from .target import serve
 
 #: Seconds, in the config of the attacked app.
