@@ -132,3 +132,17 @@ def mark_first_request(app: Flask) -> None:
     response.
     """
     app._got_first_request = True
+
+
+def check_host(context: Context) -> None:
+    """Check the ``Host`` header where Flask hasn't: ``TRUSTED_HOSTS`` is of Flask 3.1.
+
+    :raises werkzeug.exceptions.SecurityError: if the host isn't trusted.
+    """
+    if "TRUSTED_HOSTS" not in Flask.default_config:
+        request = context.request
+        trusted = context.app.config.get("TRUSTED_HOSTS")
+        if trusted is not None:
+            request.trusted_hosts = trusted
+        # Werkzeug checks it when it is asked for.
+        _ = request.host

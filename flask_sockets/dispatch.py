@@ -14,11 +14,12 @@ from . import _flask
 from .exceptions import ConnectionClosed
 from .handshake import (
     build_answer,
+    check_headers,
     check_request,
     choose_subprotocol,
     is_handshake,
-    is_origin_allowed,
 )
+from .origins import is_origin_allowed
 from .routing import (
     CALL_HANDLER_KEY,
     SocketRule,
@@ -227,6 +228,7 @@ class SocketRequest:
             self.create_websocket(handover)
         if self.request.routing_exception is not None:
             return
+        _flask.check_host(self.context)
         self.check_origin()
         if handover is None:
             self.app.logger.error(
@@ -287,7 +289,7 @@ class SocketRequest:
             self.is_upgraded = True
             self.saved_session = SavedSession(self.app, self.session, ())
         else:
-            self.websocket.subprotocol = self.choose_subprotocol(None)
+            self.websocket.subprotocol = self.default_subprotocol()
 
     def switch_protocols(
         self,
@@ -300,11 +302,14 @@ class SocketRequest:
         connection = self.websocket.connection
         if handover.handler is not None:
             servers.introduce(self.websocket, handover.handler)
-        chosen = None
-        if not handover.is_upgraded:
-            chosen = self.choose_subprotocol(subprotocol)
+        chosen = None if handover.is_upgraded else self.websocket.subprotocol
+        if subprotocol is not None and not handover.is_upgraded:
+            chosen = choose_subprotocol(self.environ, (), subprotocol)
+        # What the caller has got wrong is found before any 'after_request' function
+        # has seen a response.
+        checked = check_headers(headers or ())
         response = self.app.response_class(status=101)
-        response.headers.extend(headers or ())
+        response.headers.extend(checked)
         response = _flask.process_response(self.context, response)
         if handover.is_upgraded:
             self.save_session()  # No cookie of this response reaches the browser.
@@ -324,11 +329,14 @@ class SocketRequest:
         # There is one while the context is pushed.
         return t.cast("SessionMixin", self.context.session)
 
-    def choose_subprotocol(self, demanded: str | None) -> str | None:
-        rule = self.request.url_rule
-        return choose_subprotocol(
-            self.environ, getattr(rule, "subprotocols", ()), demanded
-        )
+    def default_subprotocol(self) -> str | None:
+        """The subprotocol that is taken if the handler doesn't choose one."""
+        supported = getattr(self.request.url_rule, "subprotocols", ())
+        app_protocol = getattr(self.app, "app_protocol", None)
+        if not supported and app_protocol is not None:
+            # This is how gevent-websocket is told.
+            supported = [app_protocol(self.environ["PATH_INFO"])]
+        return choose_subprotocol(self.environ, supported, None)
 
     # The handler
 

@@ -105,9 +105,10 @@ class Sockets:
 
         :param rule: the URL, as for :meth:`flask.Flask.route`.
         :param endpoint: a name for ``url_for``. By default that of the function.
-        :param subprotocols: those the handler speaks, the best one first.
+        :param subprotocols: one that the handler speaks, or several, the best first.
         :param options: what else :class:`werkzeug.routing.Rule` takes.
         :raises TypeError: if the function is declared ``async def``.
+        :raises ValueError: if a subprotocol has a name that it can't have.
         """
 
         def decorator(f: F) -> F:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import re
 import typing as t
-from urllib.parse import urlsplit
 
 from websockets.utils import accept_key
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from _typeshed.wsgi import WSGIEnvironment
 
-    Origins: t.TypeAlias = (
-        "str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None"
-    )
+    Headers: t.TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+
+#: The name of a header is a token (RFC 9110 section 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: The value of a header (RFC 9110 section 5.5).
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 #: Headers that describe a body or the connection. An answer of 101 has no body, and
 #: says of the connection what the protocol wants.
@@ -108,51 +110,23 @@ def check_request(environ: WSGIEnvironment) -> None:
         raise BadRequest("A WebSocket handshake has no body.")
 
 
-def is_origin_allowed(environ: WSGIEnvironment, allowed: Origins) -> bool:
-    """Whether a page of the request's origin may connect (RFC 6455 section 10.2).
+def subprotocol_names(subprotocols: str | Iterable[str]) -> tuple[str, ...]:
+    """Check what a route says of its subprotocols.
 
-    Browsers let any page connect to any server, and send the server's cookies along.
-
-    :param allowed: ``None`` for pages of the same host and port. The scheme doesn't
-        count, since a proxy may end TLS. ``"*"`` for all, or one or more origins:
-        ``"https://example.com"``, a pattern such as ``"https://*.example.com"``, or
-        a compiled regular expression, which has to match all of the origin.
+    :param subprotocols: one, or several, the best one first.
+    :raises ValueError: if one of them is no name of a subprotocol, which is a token of
+        HTTP (RFC 6455 section 4.1).
     """
-    origin = environ.get("HTTP_ORIGIN")
-    if origin is None:  # Not a browser.
-        return True
-    if allowed is None:
-        return _is_same_host(environ, origin)
-    if isinstance(allowed, (str, re.Pattern)):
-        allowed = [allowed]
-    return any(_matches(origin, pattern) for pattern in allowed)
-
-
-def _matches(origin: str, pattern: str | re.Pattern[str]) -> bool:
-    if isinstance(pattern, str):
-        return fnmatch.fnmatchcase(origin.lower(), pattern.lower().rstrip("/"))
-    return pattern.fullmatch(origin) is not None
-
-
-def _is_same_host(environ: WSGIEnvironment, origin: str) -> bool:
-    host = environ.get("HTTP_HOST")
-    if not host:
-        host = f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
-    try:
-        ours, theirs = urlsplit(f"//{host}"), urlsplit(origin)
-        # A default port may be left out. Which one that is depends on the scheme the
-        # browser sees, and in 'Host' also on the one the server sees.
-        default = {"http": 80, "https": 443}
-        their_default = default.get(theirs.scheme)
-        our_default = default.get(environ["wsgi.url_scheme"])
-        our_port = None if ours.port in (our_default, their_default) else ours.port
-        their_port = None if theirs.port == their_default else theirs.port
-    except ValueError:
-        return False
-    return theirs.hostname is not None and (ours.hostname, our_port) == (
-        theirs.hostname,
-        their_port,
-    )
+    if isinstance(subprotocols, str):
+        subprotocols = [subprotocols]
+    names = tuple(subprotocols)
+    for name in names:
+        if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
+            raise ValueError(
+                f"{name!r} is no name of a subprotocol. Give several as a list:"
+                " subprotocols=['v2', 'v1']."
+            )
+    return names
 
 
 def choose_subprotocol(
@@ -176,6 +150,28 @@ def choose_subprotocol(
     return demanded
 
 
+def check_headers(headers: Headers) -> list[tuple[str, str]]:
+    """Check that headers can be sent, and return them as pairs.
+
+    A line break in one would begin another header, or end them all.
+
+    :raises ValueError: if the name or the value of a header can't be sent.
+    """
+    pairs = headers.items() if hasattr(headers, "items") else headers
+    checked = []
+    for name, value in pairs:
+        text = str(value)
+        if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
+            raise ValueError(f"{name!r} can't be the name of a header.")
+        if _VALUE.fullmatch(text) is None:
+            raise ValueError(
+                f"The header {name!r} can't have the value {text!r}: it has a control"
+                " character, or one that isn't in Latin-1."
+            )
+        checked.append((name, text))
+    return checked
+
+
 def build_answer(
     environ: WSGIEnvironment,
     headers: Iterable[tuple[str, str]],
@@ -186,6 +182,7 @@ def build_answer(
 
     :param headers: of the Flask response. What would describe a body is left out.
     :param extensions: what was agreed on, as the header says it.
+    :raises ValueError: if a header can't be sent.
     """
     answer = [
         ("Upgrade", "websocket"),
@@ -197,7 +194,9 @@ def build_answer(
     if extensions is not None:
         answer.append(("Sec-WebSocket-Extensions", extensions))
     answer += [
-        (name, value) for name, value in headers if name.lower() not in _NOT_IN_ANSWER
+        (name, value)
+        for name, value in check_headers(headers)
+        if name.lower() not in _NOT_IN_ANSWER
     ]
     lines = ["HTTP/1.1 101 Switching Protocols"]
     lines += [f"{name}: {value}" for name, value in answer]

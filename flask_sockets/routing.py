@@ -10,7 +10,7 @@ import typing as t
 from flask import Flask, Request, request
 from werkzeug.routing import BaseConverter, Map, Rule
 
-from .handshake import UpgradeRequired
+from .handshake import UpgradeRequired, subprotocol_names
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +44,7 @@ class SocketRule(Rule):
         string: str,
         *,
         view_func: ViewFunc,
-        subprotocols: Iterable[str] = (),
+        subprotocols: str | Iterable[str] = (),
         converters: Mapping[str, type[BaseConverter]] | None = None,
         scopes: list[str] | None = None,
         **options: t.Any,
@@ -53,7 +53,7 @@ class SocketRule(Rule):
         options.update(methods=["GET"], websocket=True)
         super().__init__(string, **options)
         self.view_func = view_func
-        self.subprotocols = tuple(subprotocols)
+        self.subprotocols = subprotocol_names(subprotocols)
         self.converters = converters or {}
         #: Under which names the app has the rule's blueprints, the innermost one first.
         #: ``None`` if the endpoint says it.

@@ -413,6 +413,76 @@ def test_a_session_on_the_server_is_saved_at_the_end(app, sockets, serve):
     assert watch.records == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"X\r\nY": "x"}, r"'X\\r\\nY' can't be the name of a header"),
+        ({"X-News": "a\r\nX: b"}, "header 'X-News' can't have the value"),
+        ({"X-News": "€"}, "header 'X-News' can't have the value"),
+    ],
+)
+def test_a_mistake_in_accept_is_found_before_anything_is_done(
+    app: Flask, sockets: Sockets, serve: Serve, headers: dict[str, str], message: str
+) -> None:
+    """The handler may mend it, and 'after_request' functions run once."""
+    seen = []
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        seen.append(response.status_code)
+        return response
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> None:
+        with pytest.raises(ValueError, match=message):
+            ws.accept(headers=headers)
+        with pytest.raises(ValueError, match="doesn't offer"):
+            ws.accept("v1")
+        ws.accept(headers={"X-News": "2"})
+
+    with serve(app).connect("/a") as client:
+        assert client.response is not None
+        assert client.response.headers["X-News"] == "2"
+    assert seen == [101]
+
+
+def test_a_mistake_that_is_not_mended_is_a_500(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
+    """For which 'after_request' functions run, as for each response."""
+    watch, seen = Watch(app), []
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        seen.append(response.status_code)
+        return response
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> None:
+        ws.accept(headers={"X": "€"})
+
+    assert refusal(serve(app), "/a").status_code == 500
+    assert "header 'X' can't have the value" in watch.records[0].exc_text
+    assert seen == [500]
+
+
+def test_a_header_of_an_after_request_function_has_to_be_one(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
+    """Nothing that isn't a header reaches the client."""
+    watch = Watch(app)
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        if response.status_code == 101:
+            response.headers["X\tY"] = "x"
+        return response
+
+    sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
+    assert refusal(serve(app), "/a").status_code == 500
+    assert r"'X\tY' can't be the name of a header" in watch.records[0].exc_text
+
+
 def test_a_handler_that_never_touches_the_websocket_is_accepted(app, sockets, serve):
     """At the latest when it returns, and closed with 1000."""
     sockets.add_url_rule("/a", "a", lambda ws: None)
@@ -463,6 +533,38 @@ def test_a_handler_chooses_the_subprotocol(app, sockets, serve):
         assert client.subprotocol == "v1"
     assert refusal(served, "/a?v3", subprotocols=["v1"]).status_code == 500
     assert "doesn't offer the subprotocol 'v3'" in watch.records[0].exc_text
+
+
+@pytest.mark.parametrize(
+    ("path", "offered", "expected"),
+    [
+        ("/subscriptions", ["graphql-ws"], "graphql-ws"),
+        ("/subscriptions", ["other", "graphql-ws"], "graphql-ws"),
+        ("/subscriptions", ["graphql-ws2"], None),
+        ("/subscriptions", None, None),
+        ("/none", ["graphql-ws"], None),
+        ("/own", ["graphql-ws", "v1"], "v1"),
+    ],
+)
+def test_app_protocol_says_which_subprotocol_it_is(
+    app: Flask,
+    sockets: Sockets,
+    serve: Serve,
+    path: str,
+    offered: t.Any,
+    expected: str | None,
+) -> None:
+    """As gevent-websocket asks the app. What a route says by itself counts more."""
+
+    def app_protocol(path: str) -> str | None:
+        return None if path == "/none" else "graphql-ws"
+
+    app.app_protocol = app_protocol  # type: ignore[attr-defined]
+    options: dict[str, t.Any] = {"subprotocols": "v1"} if path == "/own" else {}
+    sockets.add_url_rule(path, "a", lambda ws: ws.send(str(ws.subprotocol)), **options)
+    with serve(app).connect(path, subprotocols=offered) as client:
+        assert client.subprotocol == expected
+        assert client.recv(timeout=10) == str(expected)
 
 
 # The handler's errors
@@ -606,6 +708,32 @@ def test_a_hook_can_not_accept_what_the_origin_forbids(app, sockets, serve):
     app.before_request(lambda: request.environ["wsgi.websocket"].send("too early"))
     sockets.add_url_rule("/a", "a", lambda ws: None)
     assert refusal(serve(app), "/a", origin="https://evil.example").status_code >= 400
+
+
+@pytest.mark.parametrize("trusted", [None, ["127.0.0.1"], ["example.com"]])
+def test_an_app_may_say_which_hosts_it_trusts(
+    app: Flask, sockets: Sockets, serve: Serve, trusted: list[str] | None
+) -> None:
+    """By 'TRUSTED_HOSTS'. A page of a name that is made to point to the server is of
+    the same origin otherwise."""
+    app.config["TRUSTED_HOSTS"] = trusted
+    Watch(app)
+    sockets.add_url_rule("/a", "a", lambda ws: ("not a WebSocket", 418))
+    statuses = []
+    served = serve(app)
+    for host in served.host, "evil.com":
+        connection = http.client.HTTPConnection(served.host)
+        headers = {**HEADERS, "Host": host, "Origin": f"http://{host}"}
+        connection.request("GET", "/a", headers=headers)
+        with connection.getresponse() as answer:
+            statuses.append(answer.status)
+        connection.close()
+    if trusted is None:
+        assert statuses == [418, 418]
+    elif trusted == ["127.0.0.1"]:
+        assert statuses == [418, 400]
+    else:
+        assert statuses == [400, 400]
 
 
 # Other middleware and servers
