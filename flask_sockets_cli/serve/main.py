@@ -21,6 +21,7 @@ from ..channel import Channel, Message
 from ..settings import Settings
 from .failures import explain
 from .fresh_imports import imported_files, read_afresh
+from .hosts import TrustedHosts, only_for
 from .import_times import ImportTimes
 from .loading import load, wrap
 from .server import Server
@@ -101,12 +102,16 @@ def serve(
             return 1
 
     application, debugger = wrap(settings, app, failure)
+    hosts = TrustedHosts(settings, app)
     pages: Pages | None = None
 
     if settings.live:
         from .pages import Pages
 
-        application = pages = Pages(application, app)
+        application = pages = Pages(application, app, hosts)
+
+    if settings.debug:
+        application = only_for(hosts, application)
 
     server = Server(listener, application, settings)
     loaded = True

@@ -16,7 +16,7 @@ import secrets
 import typing as t
 from pathlib import Path
 
-from flask import Flask, Response
+from flask import Flask, Response, abort, request
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import ClosingIterator
@@ -25,6 +25,7 @@ from flask_sockets import Sockets, WebSocket, WebSocketError
 
 from ..files import is_library
 from .access_log import OURS
+from .hosts import TrustedHosts
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,11 +48,15 @@ class Pages:
 
     :param application: what is served, with the debugger.
     :param app: the app in it, ``None`` if it could not be loaded.
+    :param hosts: whose pages may be told that something has changed.
     """
 
-    def __init__(self, application: WSGIApplication, app: Flask | None) -> None:
+    def __init__(
+        self, application: WSGIApplication, app: Flask | None, hosts: TrustedHosts
+    ) -> None:
         self._application = application
         self._app = app
+        self._hosts = hosts
         self._own = self._make_own_app()
         # The script knows pages that show an error by this word.
         self._load = ("" if app is not None else "error-") + secrets.token_hex(8)
@@ -91,8 +96,8 @@ class Pages:
 
     def _make_own_app(self) -> Flask:
         app = Flask(__name__, static_folder=None, template_folder=None)
-        # All that a page learns is that somebody is at work. Behind a proxy that
-        # changes the host, the app's own pages seem to be others.
+        # The check below allows more: behind a proxy that changes the host, the app's
+        # own pages seem to be those of another.
         app.config["SOCKETS_ALLOWED_ORIGINS"] = "*"
         sockets = Sockets(app)
         script = Path(__file__).with_suffix(".js").read_bytes()
@@ -105,6 +110,11 @@ class Pages:
 
         @sockets.route(PATH)
         def connect(page: WebSocket) -> None:
+            origin = page.origin
+
+            if origin is not None and not self._hosts.trusts_page(origin, request.host):
+                abort(403)
+
             self._pages.add(page)
 
             try:

@@ -16,6 +16,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Response
 
+from flask_sockets_cli.serve.hosts import TrustedHosts
 from flask_sockets_cli.serve.pages import (
     PATH,
     Pages,
@@ -23,6 +24,8 @@ from flask_sockets_cli.serve.pages import (
     page_directories,
     with_script,
 )
+
+from ..apps import SETTINGS
 
 PAGE = "<!doctype html><p>hello</p>"
 
@@ -298,6 +301,10 @@ def get(pages: Pages, path: str = "/", **headers: str) -> TestResponse:
     return Client(pages).get(path, headers={"Sec-Fetch-Mode": "navigate", **headers})
 
 
+def pages_of(served: flask.Flask, app: flask.Flask | None) -> Pages:
+    return Pages(served, app, TrustedHosts(SETTINGS, app))
+
+
 def version_in(response: TestResponse) -> str:
     match = re.search(rf'<script src="{PATH}\?([\w-]+)" async>', response.text)
     assert match is not None, response.text
@@ -313,17 +320,17 @@ def app() -> flask.Flask:
 
 def test_version_is_another_for_each_load_and_each_change(app: flask.Flask) -> None:
     """A page carries the one it was made by."""
-    pages = Pages(app, app)
+    pages = pages_of(app, app)
     first = version_in(get(pages))
     assert version_in(get(pages)) == first
     pages.changed()
     second = version_in(get(pages))
-    assert len({first, second, version_in(get(Pages(app, app)))}) == 3
+    assert len({first, second, version_in(get(pages_of(app, app)))}) == 3
 
 
 def test_version_is_that_of_the_beginning(app: flask.Flask) -> None:
     """A file that changes while the page is made may be in it or not."""
-    pages = Pages(app, app)
+    pages = pages_of(app, app)
     before = version_in(get(pages))
 
     def change() -> str:
@@ -337,13 +344,13 @@ def test_version_is_that_of_the_beginning(app: flask.Flask) -> None:
 
 def test_version_tells_of_a_load_without_an_app(app: flask.Flask) -> None:
     """So that pages that work are not reloaded to show an error."""
-    assert version_in(get(Pages(app, None))).startswith("error-")
-    assert not version_in(get(Pages(app, app))).startswith("error-")
+    assert version_in(get(pages_of(app, None))).startswith("error-")
+    assert not version_in(get(pages_of(app, app))).startswith("error-")
 
 
 def test_fragment_has_no_script(app: flask.Flask) -> None:
     """What a script has asked for is as the app made it."""
-    response = Client(Pages(app, app)).get("/", headers={"Sec-Fetch-Mode": "cors"})
+    response = Client(pages_of(app, app)).get("/", headers={"Sec-Fetch-Mode": "cors"})
     assert response.text == PAGE
     assert response.headers == Client(app).get("/").headers
 
@@ -351,7 +358,7 @@ def test_fragment_has_no_script(app: flask.Flask) -> None:
 @pytest.mark.parametrize("loaded", [True, False])
 def test_script_is_served_and_not_kept(app: flask.Flask, loaded: bool) -> None:
     """Whether there is an app or not."""
-    response = get(Pages(app, app if loaded else None), PATH)
+    response = get(pages_of(app, app if loaded else None), PATH)
     assert response.status_code == 200
     assert response.mimetype == "text/javascript"
     assert response.headers["Cache-Control"] == "no-store"
@@ -360,14 +367,14 @@ def test_script_is_served_and_not_kept(app: flask.Flask, loaded: bool) -> None:
 
 def test_pages_are_told_the_version(app: flask.Flask, serve: t.Any) -> None:
     """When they connect and when it changes; one that has gone is no harm."""
-    pages = Pages(app, app)
+    pages = pages_of(app, app)
     served = serve(pages)
 
     with served.connect(PATH) as one:
         first = one.recv(timeout=10)
         assert first == version_in(get(pages))
 
-        with served.connect(PATH, origin="https://proxied.example") as two:
+        with served.connect(PATH, origin="https://proxied.localhost") as two:
             assert two.recv(timeout=10) == first
             pages.changed()
             assert one.recv(timeout=10) == two.recv(timeout=10) != first

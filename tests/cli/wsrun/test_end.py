@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ pytestmark = pytest.mark.skipif(
 
 #: What reaches all processes: Ctrl-C, a process manager's word, a closed terminal.
 GROUP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def _hangup_is_obeyed() -> Iterator[None]:
+    """Under 'nohup' SIGHUP is ignored, by these tests and by what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
 
 #: Has the server tell when it begins to stop.
 TELLING = """
