@@ -1,16 +1,21 @@
 """Fan-out benchmark: what it costs a server to bring a message to many.
 
-    python benchmarks/fanout.py [--quick] [--only NAME ...] [--subscribers N ...]
-        [--sizes N ...] [--in-flight N ...] [--seconds S] [--rounds N] [--write]
+    python benchmarks/fanout.py [--redis] [--quick] [--only NAME ...]
+        [--subscribers N ...] [--sizes N ...] [--in-flight N ...]
+        [--seconds S] [--rounds N] [--write]
 
 One client publishes, and many are subscribed. Each server runs alone, as a process of
 its own; servers take turns, round by round. What counts is the processor time of the
 server, user and system, for each delivery of one message to one subscriber.
+
+With ``--redis`` each server is two processes and one Redis, half of the subscribers are
+connected to each, and what counts is the processor time of all three.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import resource
@@ -58,6 +63,7 @@ def javascript(
 
 
 PEERS = {
+    "ours": python("ours", "flask gevent"),
     "gevent_floor": python("gevent_floor each", "gevent"),
     "gevent_floor_joined": python("gevent_floor joined", "gevent"),
     "bun": javascript(str(MODULES / ".bin" / "bun"), "bun", "bun"),
@@ -71,6 +77,19 @@ PEERS = {
     ),
     "readme_loop": python("readme_loop", "flask gevent"),
 }
+#: Those that are several processes with Redis.
+REDIS_PEERS = {
+    "ours": python("ours", "flask gevent redis"),
+    "node_socketio": javascript(
+        "node", "node_socketio", "socket.io @socket.io/redis-adapter redis", SOCKETIO
+    ),
+    "flask_socketio_gevent": python(
+        "flask_socketio_gevent", "flask-socketio gevent redis", SOCKETIO
+    ),
+    "redis_loop": python("redis_loop", "flask gevent redis"),
+    "django_channels": python("django_channels", "channels channels-redis uvicorn"),
+}
+REDIS = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--port"]
 
 
 class Shape(t.NamedTuple):
@@ -91,9 +110,18 @@ def amount(size: int) -> str:
 #: Seconds of load for a server that has just started.
 WARM_UP = 1.0
 
-SUBSCRIBERS = (10, 100, 1000, 5000)
-SIZES = (100, 4096)
-IN_FLIGHT = (1, 8, 32)
+#: All shapes: how many subscribers, of which sizes, how many messages at once.
+SHAPES = ((10, 100, 1000, 5000), (100, 4096), (1, 8, 32))
+REDIS_SHAPES = ((1000,), (100,), (1, 16))
+
+
+class Plan(t.NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    #: For each shape.
+    seconds: float
+    has_redis: bool
 
 
 class Figures(t.NamedTuple):
@@ -116,8 +144,38 @@ def own_processor_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+class Deployment:
+    """The processes that are one server together."""
+
+    def __init__(self, command: list[str], has_redis: bool) -> None:
+        self._processes: list[Server] = []
+        try:
+            env = {}
+            if has_redis:
+                redis = self._start(REDIS)
+                env["REDIS_URL"] = f"redis://127.0.0.1:{redis.port}"
+            count = 2 if has_redis else 1
+            self.ports = [self._start(command, env).port for _ in range(count)]
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(
+        self, command: list[str], env: t.Mapping[str, str] | None = None
+    ) -> Server:
+        self._processes.append(Server(command, env))
+        return self._processes[-1]
+
+    def processor_seconds(self) -> float:
+        return sum(process.processor_seconds() for process in self._processes)
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.stop()
+
+
 def measure(
-    server: Server, audience: Audience, shape: Shape, seconds: float
+    server: Deployment, audience: Audience, shape: Shape, seconds: float
 ) -> Figures:
     audience.check(shape.size)
     audience.run(shape.size, shape.in_flight, seconds / 4)
@@ -136,36 +194,36 @@ def measure(
 
 
 def measure_peer(
-    name: str, shapes: t.Sequence[Shape], seconds: float
+    peer: Peer, shapes: t.Sequence[Shape], seconds: float, has_redis: bool
 ) -> t.Iterator[tuple[Shape, Figures]]:
     """Start a server, and put the same subscribers through all these shapes."""
-    peer = PEERS[name]
-    server = Server(peer.command)
-    try:
-        audience = Audience([server.port], peer.protocol)
-        try:
-            audience.grow(shapes[0].subscribers)
-            # Some runtimes compile what has run for a while.
-            audience.run(shapes[0].size, 8, WARM_UP)
-            for shape in shapes:
-                audience.grow(shape.subscribers)
-                yield shape, measure(server, audience, shape, seconds)
-        finally:
-            audience.close()
-    finally:
-        server.stop()
+    with contextlib.ExitStack() as stack:
+        server = Deployment(peer.command, has_redis)
+        stack.callback(server.stop)
+        audience = Audience(server.ports, peer.protocol)
+        stack.callback(audience.close)
+        audience.grow(shapes[0].subscribers)
+        # Some runtimes compile what has run for a while.
+        audience.run(shapes[0].size, 8, WARM_UP)
+        for shape in shapes:
+            audience.grow(shape.subscribers)
+            yield shape, measure(server, audience, shape, seconds)
 
 
 def measure_all(
-    names: t.Sequence[str], shapes: t.Sequence[Shape], rounds: int, seconds: float
+    peers: t.Mapping[str, Peer],
+    shapes: t.Sequence[Shape],
+    plan: Plan,
 ) -> Results:
     results: Results = {}
-    for _ in range(rounds):
+    for _ in range(plan.rounds):
         for _, group in itertools.groupby(shapes, key=lambda shape: shape.subscribers):
             of_group = list(group)
-            for name in names:
+            for name, peer in peers.items():
                 try:
-                    for shape, figures in measure_peer(name, of_group, seconds):
+                    for shape, figures in measure_peer(
+                        peer, of_group, plan.seconds, plan.has_redis
+                    ):
                         results.setdefault((name, shape), []).append(figures)
                         print(
                             f"{name:22} {shape!s:18} {figures.cost:8.2f} µs"
@@ -178,9 +236,8 @@ def measure_all(
     return results
 
 
-def label(name: str) -> str:
+def label(name: str, peer: Peer) -> str:
     """The name of a server with its versions."""
-    peer = PEERS[name]
     if not peer.is_javascript:
         return f"{name} ({versions(peer.packages)})"
     found = []
@@ -193,8 +250,7 @@ def label(name: str) -> str:
     return f"{name} ({', '.join(found)})"
 
 
-def is_installed(name: str) -> bool:
-    peer = PEERS[name]
+def is_installed(peer: Peer) -> bool:
     if not peer.is_javascript:
         return True
     return bool(shutil.which(peer.command[0])) and all(
@@ -269,12 +325,13 @@ TARGETS = (
     ("bun", 32, 1.15),
     ("aiohttp_loop", 1, 0.95),
 )
+REDIS_TARGETS = (("node_socketio", 1, 0.6), ("node_socketio", 16, 0.15))
 
 
-def targets_table(results: Results) -> str:
+def targets_table(results: Results, targets: t.Iterable[tuple[str, int, float]]) -> str:
     """Our figures beside what they are to be."""
     lines = []
-    for peer, in_flight, most in TARGETS:
+    for peer, in_flight, most in targets:
         shape = Shape(1000, 100, in_flight)
         ours = median(results, "ours", shape, "cost")
         theirs = median(results, peer, shape, "cost")
@@ -302,18 +359,34 @@ def chart(results: Results) -> str:
     return svg(groups)
 
 
-def report(results: Results) -> str:
+def report(results: Results, peers: t.Mapping[str, Peer], has_redis: bool) -> str:
     """All tables."""
-    names = list(dict.fromkeys(name for name, _ in results))
-    sizes = sorted({shape.size for _, shape in results})
-    parts = ["Servers: " + "; ".join(label(name) for name in names) + "."]
+    names = [name for name in peers if any(name == n for n, _ in results)]
+    labels = "; ".join(label(name, peers[name]) for name in names)
+    parts = [f"Servers: {labels}."]
     if "ours" in names:
-        parts.append(targets_table(results))
-    for size in sizes:
+        targets = REDIS_TARGETS if has_redis else TARGETS
+        parts.append(targets_table(results, targets))
+    for size in sorted({shape.size for _, shape in results}):
         parts.append(f"Messages of {amount(size)}, subscribers x messages in flight:")
         parts.append(costs_table(results, names, size))
         parts.append(latencies_table(results, names, size))
     return "\n\n".join(parts)
+
+
+def installed(peers: t.Mapping[str, Peer], names: t.Sequence[str]) -> dict[str, Peer]:
+    """Those of the peers that can be started."""
+    found = {}
+    for name, peer in peers.items():
+        if names and name not in names:
+            continue
+        if is_installed(peer):
+            found[name] = peer
+        else:
+            directory = MODULES.parent.relative_to(HERE.parent)
+            command = f"npm install --prefix {directory}"
+            print(f"{name!r} isn't installed: {command}", file=sys.stderr)
+    return found
 
 
 def main() -> None:
@@ -321,39 +394,38 @@ def main() -> None:
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="one short round")
     extent.add_argument("--write", action="store_true", help="update RESULTS.md")
-    parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--subscribers", nargs="*", type=int, default=SUBSCRIBERS)
-    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES)
-    parser.add_argument("--in-flight", nargs="*", type=int, default=IN_FLIGHT)
+    parser.add_argument("--redis", action="store_true", help="two processes each")
+    parser.add_argument("--only", nargs="*", choices={**PEERS, **REDIS_PEERS})
+    parser.add_argument("--subscribers", nargs="*", type=int)
+    parser.add_argument("--sizes", nargs="*", type=int)
+    parser.add_argument("--in-flight", nargs="*", type=int)
     parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    plan = Plan(options.rounds, options.seconds, options.redis)
+    subscribers, sizes, in_flight = REDIS_SHAPES if options.redis else SHAPES
     if options.quick:
-        options.seconds, options.rounds = 0.4, 1
-        options.subscribers, options.sizes = [100], [100]
-    names: list[str] = []
-    for name in options.only:
-        if is_installed(name):
-            names.append(name)
-        else:
-            directory = MODULES.parent.relative_to(HERE.parent)
-            command = f"npm install --prefix {directory}"
-            print(f"{name!r} isn't installed: {command}", file=sys.stderr)
-    shapes = [
-        Shape(*each)
-        for each in itertools.product(
-            options.subscribers, options.sizes, options.in_flight
-        )
-    ]
-    results = measure_all(names, shapes, options.rounds, options.seconds)
-    text = report(results)
+        plan = plan._replace(rounds=1, seconds=0.4)
+        subscribers, sizes = (100,), (100,)
+    shapes = itertools.product(
+        options.subscribers or subscribers,
+        options.sizes or sizes,
+        options.in_flight or in_flight,
+    )
+    peers = installed(REDIS_PEERS if options.redis else PEERS, options.only)
+    results = measure_all(peers, [Shape(*each) for each in shapes], plan)
+    text = report(results, peers, plan.has_redis)
     print(text)
     if options.write:
-        (HERE / "fanout.svg").write_text(chart(results))
-        how = f"medians of {options.rounds} rounds of {options.seconds:g} s"
-        picture = "![Processor time per delivery](fanout.svg)"
-        text = f"{header_of(how)}\n\n{picture}\n\n{text}"
-        replace_section(HERE / "RESULTS.md", "Fan-out", text)
+        title, picture = "Fan-out", "fanout.svg"
+        if plan.has_redis:
+            title, picture = "Fan-out with Redis", "fanout-redis.svg"
+        (HERE / picture).write_text(chart(results))
+        how = f"medians of {plan.rounds} rounds of {plan.seconds:g} s"
+        text = (
+            f"{header_of(how)}\n\n![Processor time per delivery]({picture})\n\n{text}"
+        )
+        replace_section(HERE / "RESULTS.md", title, text)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def test_the_echo_benchmark_measures_our_server() -> None:
 def test_the_fanout_benchmark_measures_a_loop_and_the_floor() -> None:
     """In its quick mode, with what needs no other packages."""
     arguments = ["benchmarks/fanout.py", "--quick", "--only"]
-    names = ["readme_loop", "gevent_floor_joined"]
+    names = ["gevent_floor_joined", "readme_loop"]
     with Process(sys.executable, *arguments, *names, cwd=ROOT, patience=100) as process:
         for figure in (r"[\d,.]+", r"[\d,.e+]+ / [\d,.e+]+"):
             for name in names:

@@ -1,9 +1,13 @@
-"""Flask-SocketIO on gevent's pywsgi, with gevent-websocket: a room."""
+"""Flask-SocketIO on gevent's pywsgi, with gevent-websocket: a room.
+
+With REDIS_URL also across processes.
+"""
 
 from gevent import monkey
 
 monkey.patch_all()
 
+import os  # noqa: E402
 import sys  # noqa: E402
 
 from flask import Flask  # noqa: E402
@@ -16,6 +20,7 @@ socketio = SocketIO(
     cors_allowed_origins="*",
     http_compression=False,
     max_http_buffer_size=2**24,
+    message_queue=os.environ.get("REDIS_URL"),
     ping_interval=3600,
 )
 
