@@ -28,6 +28,7 @@ from .routing import (
     rule_to_dispatch,
     scoped_request_class,
 )
+from .serving import clients
 from .serving import handover as servers
 from .sessions import SavedSession
 from .websocket import WebSocket
@@ -128,6 +129,8 @@ class SocketRequest:
             self.finish(timeout=0)
             raise
         finally:
+            if self.websocket is not None:
+                clients.remove(self.websocket)
             # A debugger or a test client looks at what was answered with HTTP.
             if not self.is_switched():
                 _flask.preserve_context(context)
@@ -285,6 +288,7 @@ class SocketRequest:
             self.environ, connection, switch_protocols, handover.handler
         )
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
+        clients.add(self.websocket, handover.handler)
         if handover.is_upgraded:
             self.is_upgraded = True
             self.saved_session = SavedSession(self.app, self.session, ())
@@ -300,8 +304,7 @@ class SocketRequest:
         """Answer the handshake, and return the subprotocol."""
         assert self.websocket is not None
         connection = self.websocket.connection
-        if handover.handler is not None:
-            servers.introduce(self.websocket, handover.handler)
+        servers.announce(self.websocket)
         chosen = None if handover.is_upgraded else self.websocket.subprotocol
         if subprotocol is not None and not handover.is_upgraded:
             chosen = choose_subprotocol(self.environ, (), subprotocol)

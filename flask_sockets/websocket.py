@@ -53,7 +53,8 @@ class WebSocket(_Base):
 
     #: The WSGI environment of the handshake request.
     environ: WSGIEnvironment
-    #: The handler object of gevent's pywsgi, ``None`` under other servers.
+    #: The handler object of gevent's pywsgi. Under other servers, an object that has
+    #: the same ``server.clients`` and ``active_client``.
     handler: t.Any
     #: The subprotocol agreed on in the handshake (RFC 6455 section 1.9). Before
     #: :meth:`accept`, the one that is taken if that isn't told otherwise.

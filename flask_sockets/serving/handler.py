@@ -7,6 +7,7 @@ import typing as t
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.handler import WebSocketHandler as GeventWebSocketHandler
 
+from . import clients
 from .handover import HANDLER_KEY
 
 if t.TYPE_CHECKING:
@@ -29,10 +30,12 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
 
     def run_application(self) -> None:
         self.environ[HANDLER_KEY] = self
-        try:
-            WSGIHandler.run_application(self)
-        finally:
-            getattr(self.server, "clients", {}).pop(self.client_address, None)
+        WSGIHandler.run_application(self)
+
+    @property
+    def active_client(self) -> t.Any:
+        """The entry of this handler's client in ``server.clients``."""
+        return clients.active_client(self)
 
     def websocket_opened(self, websocket: WebSocket) -> None:
         """Called when the handshake is about to be answered."""

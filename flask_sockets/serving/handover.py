@@ -13,12 +13,15 @@ import typing as t
 
 from . import _gevent_websocket
 from ._gunicorn import is_stopping as is_stopping
+from .clients import Handler
 from .early import peek
 
 if t.TYPE_CHECKING:
     import socket
 
     from _typeshed.wsgi import WSGIEnvironment
+
+    from ..websocket import WebSocket
 
 #: The key under which our own handler for gevent's pywsgi puts itself.
 HANDLER_KEY = "flask_sockets.handler"
@@ -47,8 +50,8 @@ class Handover:
     """What a server hands over."""
 
     socket: socket.socket
-    #: The handler of gevent's pywsgi, if that is the server.
-    handler: t.Any = None
+    #: The handler of gevent's pywsgi, or what stands for it with other servers.
+    handler: t.Any
     #: Whether the server has answered the handshake already.
     is_upgraded: bool = False
     #: What the client has sent behind its request, as far as the server has read it.
@@ -72,7 +75,8 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
     for key in SOCKET_KEYS:
         if key in environ:
             sock = environ[key]
-            return Handover(sock, early=peek(sock, environ.get(INPUT_KEY)))
+            handler = Handler(environ, sock)
+            return Handover(sock, handler, early=peek(sock, environ.get(INPUT_KEY)))
     return None
 
 
@@ -87,25 +91,14 @@ def replace_input(environ: WSGIEnvironment) -> None:
     environ["wsgi.input_terminated"] = True
 
 
+def announce(websocket: WebSocket) -> None:
+    """Tell the server that the handshake is about to be answered."""
+    opened = getattr(websocket.handler, "websocket_opened", None)
+    if opened is not None:  # Only our own handler for gevent's pywsgi wants to know.
+        opened(websocket)
+
+
 def foreign_websocket(environ: WSGIEnvironment) -> t.Any:
     """A WebSocket that some server brings along and speaks for itself, or ``None``."""
     websocket = environ.get(WEBSOCKET_KEY)
     return None if _gevent_websocket.is_its_own(websocket) else websocket
-
-
-def introduce(websocket: t.Any, handler: t.Any) -> None:
-    """Put our WebSocket where gevent-websocket has its own.
-
-    Apps broadcast to ``ws.handler.server.clients``.
-    """
-    from geventwebsocket.handler import Client
-
-    handler.websocket = websocket
-    if not hasattr(handler.server, "clients"):
-        handler.server.clients = {}
-    handler.server.clients[handler.client_address] = Client(
-        handler.client_address, websocket
-    )
-    opened = getattr(handler, "websocket_opened", None)
-    if opened is not None:  # Not with gevent-websocket's own handler.
-        opened(websocket)
