@@ -12,6 +12,12 @@ from .exceptions import WebSocketError as WebSocketError
 from .extension import Sockets as Sockets
 from .handshake import UpgradeRequired as UpgradeRequired
 from .serving.handler import WebSocketHandler as WebSocketHandler
+from .signals import member_joined as member_joined
+from .signals import member_left as member_left
+from .topics.broker import Broker as Broker
+from .topics.broker import BrokerUnavailable as BrokerUnavailable
+from .topics.publication import Publication as Publication
+from .topics.subscription import Subscription as Subscription
 from .websocket import WebSocket as WebSocket
 
 if t.TYPE_CHECKING:

@@ -48,6 +48,7 @@ if t.TYPE_CHECKING:
     from websockets.extensions import Extension
     from werkzeug.routing import Rule
 
+    from .topics.app import AppTopics
     from .websocket import Headers
 
 
@@ -171,7 +172,10 @@ class SocketRequest:
         connection = self.websocket.connection
         if not connection.has_begun:  # The server has answered for us.
             self.websocket.ensure_accepted()
-        connection.finish(self.close_code, self.close_reason, **options)
+        try:
+            connection.finish(self.close_code, self.close_reason, **options)
+        finally:
+            self.topics.count_socket(-1)
 
     # The request, until the protocol is switched
 
@@ -198,6 +202,8 @@ class SocketRequest:
                 rv = None
             else:
                 rv = _flask.handle_user_exception(self.context, error)
+        if self.websocket is not None:
+            self.websocket.end_subscriptions()
         if self.argument is None or (
             self.websocket and not self.is_upgraded and self.websocket.refuse()
         ):
@@ -285,7 +291,11 @@ class SocketRequest:
             return context.run(self.switch_protocols, handover, subprotocol, headers)
 
         self.argument = self.websocket = WebSocket(
-            self.environ, connection, switch_protocols, handover.handler
+            self.environ,
+            connection,
+            switch_protocols,
+            handover.handler,
+            self.topics,
         )
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         clients.add(self.websocket, handover.handler)
@@ -325,7 +335,12 @@ class SocketRequest:
             connection.begin(
                 build_answer(self.environ, response.headers, chosen, self.extensions)
             )
+        self.topics.count_socket(1)
         return chosen
+
+    @property
+    def topics(self) -> AppTopics:
+        return t.cast("AppTopics", self.app.extensions["sockets"].topics)
 
     @property
     def session(self) -> SessionMixin:

@@ -7,6 +7,8 @@ import types
 import typing as t
 import weakref
 
+from flask import current_app, has_app_context
+
 from . import _flask
 from .dispatch import SocketMiddleware
 from .handshake import UpgradeRequired, is_handshake
@@ -17,6 +19,7 @@ from .routing import (
     handler_and_options,
     refuse_async,
 )
+from .topics.rules import DEFAULT_TTL, Declaration, TopicOptions
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +29,9 @@ if t.TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import HTTPException
     from werkzeug.routing import Rule
+
+    from .topics.app import AppTopics
+    from .topics.publication import Message, Publication
 
 F = t.TypeVar("F", bound="Callable[..., t.Any]")
 
@@ -47,6 +53,12 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "SOCKETS_PING_INTERVAL": 25.0,
     # Seconds. None waits forever.
     "SOCKETS_PING_TIMEOUT": 25.0,
+    # What brings publications to all processes. "memory://" knows this one only.
+    "SOCKETS_BROKER": "memory://",
+    # Bytes that may wait for a client that reads too slowly for its topics.
+    "SOCKETS_MAX_OUTBOX": 1024 * 1024,
+    # How many topics a WebSocket may be subscribed to.
+    "SOCKETS_MAX_TOPICS": 128,
 }
 
 
@@ -171,6 +183,169 @@ class Sockets:
 
         self._register(register)
         self.blueprints.setdefault(options.get("name", blueprint.name), blueprint)
+
+    # Topics
+
+    def topic(
+        self,
+        pattern: str,
+        *,
+        history: int = 0,
+        ttl: float = DEFAULT_TTL,
+        presence: bool = False,
+        overflow: str = "close",
+    ) -> Callable[[F], F]:
+        """Declare topics, and decorate the function that decides who may subscribe.
+
+        .. code-block:: python
+
+            @sockets.topic("room/<int:number>", history=50)
+            def may_enter(number):
+                if not g.user.is_member_of(number):
+                    abort(403)
+
+        The function is called in the context of the handshake request by
+        :meth:`.WebSocket.subscribe`, with the variables of the pattern. It refuses by
+        an exception, or by returning ``False``. Without one, called just as
+        ``sockets.topic("news", history=10)``, any handler may subscribe any client.
+
+        :param pattern: a rule as of :meth:`route`, but without the first slash. Topics
+            that no pattern matches are plain ones, with no options.
+        :param history: how many publications are kept for those who come later.
+        :param ttl: for how many seconds they are kept.
+        :param presence: whether the topic knows its members.
+        :param overflow: what becomes of a socket whose client reads so slowly that its
+            outbox (see the config ``SOCKETS_MAX_OUTBOX``) is full. ``"close"`` closes
+            it with 1013, ``"drop"`` loses what is new, with ``"latest"`` it gets the
+            newest publication when it has caught up.
+        :raises ValueError: if an option, or the pattern, can't be.
+        :raises TypeError: if an option has the wrong type, or the function is declared
+            ``async def``.
+
+        .. versionadded:: 1.0
+        """
+        declaration = Declaration(TopicOptions(history, ttl, presence, overflow))
+        self._register(
+            lambda app_sockets: app_sockets.topics.declare(
+                pattern, declaration, self.url_map.converters
+            )
+        )
+
+        def decorator(f: F) -> F:
+            refuse_async(f)
+            declaration.authorizer = f
+            return f
+
+        return decorator
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Send a message to all WebSockets that are subscribed to a topic.
+
+        Call it from anywhere: a view, a handler, another greenlet or thread, a shell.
+        Nobody is waited for, but if very much is published at once this waits until it
+        is on its way.
+
+        :param topic: its name.
+        :param message: ``str`` is sent as text, ``bytes`` as binary.
+        :raises ValueError: if there can't be a topic of such a name, if the message is
+            larger than the config ``SOCKETS_MAX_OUTBOX``, or if UTF-8 has no form for
+            it.
+        :raises TypeError: if the name or the message has the wrong type.
+        :raises BrokerUnavailable: if the broker can't be reached.
+        :raises RuntimeError: if there is no app context, and not exactly one app.
+
+        .. versionadded:: 1.0
+        """
+        self._topics().publish(topic, message)
+
+    def publish_json(self, topic: str, value: t.Any) -> None:
+        """Send a value as JSON. It is encoded once, however many subscribers there are.
+
+        :raises TypeError: if JSON has no form for the value.
+
+        What else is raised is that of :meth:`publish`.
+
+        .. versionadded:: 1.0
+        """
+        self._topics().publish_json(topic, value)
+
+    def history(self, topic: str, limit: int = 100) -> list[Publication]:
+        """The last publications of a topic with history, the oldest first.
+
+        :param limit: how many to read at most.
+        :raises ValueError: if the topic has no history.
+
+        What else is raised is that of :meth:`publish`.
+
+        .. versionadded:: 1.0
+        """
+        return self._topics().history(topic, limit)
+
+    def presence(self, topic: str, limit: int = 1000) -> dict[str, t.Any]:
+        """The members of a topic with presence, in all processes, and the info that
+        each came with.
+
+        :param limit: how many to list at most.
+        :raises ValueError: if the topic knows no members.
+
+        What else is raised is that of :meth:`publish`.
+
+        .. versionadded:: 1.0
+        """
+        return self._topics().presence(topic, limit)
+
+    def disconnect(self, topic: str, code: int = 1000, reason: str = "") -> None:
+        """Close all WebSockets that are subscribed to a topic, in all processes.
+
+        With a topic for each user, such as ``"user/7"``, that logs a user out
+        everywhere.
+
+        :param code: as for :meth:`.WebSocket.close`. The default tells reconnecting
+            clients to stay away.
+        :param reason: up to 123 bytes of UTF-8.
+        :raises ValueError: if the code can't be sent, or the reason is too long.
+
+        What else is raised is that of :meth:`publish`.
+
+        .. versionadded:: 1.0
+        """
+        self._topics().disconnect(topic, code, reason)
+
+    def stats(self) -> dict[str, int]:
+        """What was counted for the app in this process.
+
+        ``sockets``, ``topics`` and ``subscriptions`` are those that there are now.
+        Since the start, ``published`` counts what this process has published,
+        ``delivered`` what sockets were given, ``dropped`` what they weren't as they
+        were too slow, and ``closed_as_slow`` those that were closed for that.
+
+        :raises RuntimeError: as :meth:`publish` does.
+
+        .. versionadded:: 1.0
+        """
+        return self._topics().stats()
+
+    def _topics(self) -> AppTopics:
+        """The topics of the current app, or of the only one."""
+        if has_app_context():
+            app = t.cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]
+            if app in self._apps:
+                return t.cast("AppTopics", app.extensions["sockets"].topics)
+            raise RuntimeError(
+                f"This 'Sockets' doesn't know the current app, {app.name!r}. Call"
+                " 'sockets.init_app(app)' where the app is made."
+            )
+        apps = list(self._apps)
+        if len(apps) == 1:
+            return t.cast("AppTopics", apps[0].extensions["sockets"].topics)
+        if not apps:
+            raise RuntimeError(
+                "There is no app yet. Call 'sockets.init_app(app)' where it is made."
+            )
+        raise RuntimeError(
+            f"There are {len(apps)} apps, and no app context says which one is meant."
+            " Do this in 'with app.app_context():'."
+        )
 
     def _register(self, register: Callable[[AppSockets], None]) -> None:
         for app in list(self._apps):

@@ -11,6 +11,7 @@ from flask import Flask, Request, request
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from .handshake import UpgradeRequired, subprotocol_names
+from .topics.app import AppTopics
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -221,6 +222,8 @@ class AppSockets:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._converters: Mapping[str, type[BaseConverter]] = {}
+        #: Those that the app's WebSockets subscribe to.
+        self.topics = AppTopics(app)
 
         def dispatch() -> None:
             """Handle a WebSocket."""

@@ -7,17 +7,19 @@ import time
 import typing as t
 
 from geventwebsocket.websocket import WebSocket as GeventWebSocket
-from websockets.exceptions import ProtocolError
-from websockets.frames import Close
 
 from .exceptions import ConnectionClosed
 from .wire import frames
+from .wire.closing import check_close
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from _typeshed.wsgi import WSGIEnvironment
 
+    from .topics.app import AppTopics, Since
+    from .topics.fanout import Subscriber
+    from .topics.subscription import Subscription
     from .wire.connection import Connection
     from .wire.protocol import Message
 
@@ -66,12 +68,16 @@ class WebSocket(_Base):
         connection: Connection,
         switch_protocols: Callable[[str | None, Headers | None], str | None],
         handler: t.Any = None,
+        topics: AppTopics | None = None,
     ) -> None:
         self.environ = environ
         self.handler = handler
         self.subprotocol = None
         #: For servers and logs: what goes on below this interface.
         self.connection = connection
+        self._app_topics = topics
+        # Made by the first use of topics.
+        self._subscriber: Subscriber | None = None
         self._switch_protocols = switch_protocols
         self._accept_lock = connection.transport.new_lock()
         self._is_accepted = False
@@ -272,6 +278,9 @@ class WebSocket(_Base):
                 "A message is 'str' or 'bytes',"
                 f" not '{type(message).__name__}'. Use 'send_json()' for other values."
             )
+        if self._subscriber is not None:
+            # What this handler has published before comes before.
+            self._subscriber.settle()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.connection.write(
@@ -339,6 +348,105 @@ class WebSocket(_Base):
         except ConnectionClosed as error:
             raise self._closed_error() from error
 
+    # Topics
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that the WebSocket is subscribed to.
+
+        .. versionadded:: 1.0
+        """
+        return () if self._subscriber is None else tuple(self._subscriber.groups)
+
+    def subscribe(
+        self,
+        *topics: str,
+        history: int = 0,
+        since: Since = None,
+        envelope: bool = False,
+        member: str | None = None,
+        info: t.Any = None,
+    ) -> Subscription:
+        """Send what is published to topics to this WebSocket, as long as it lasts.
+
+        Nobody waits for a client that reads too slowly: what becomes of it is an option
+        of :meth:`.Sockets.topic`. Who may subscribe is decided by the functions that
+        the same method decorates. They are called before the connection is accepted by
+        this, if it isn't yet, so that they can answer with HTTP.
+
+        A topic that the WebSocket is subscribed to already stays as it is, but for
+        ``member`` and ``info``.
+
+        :param topics: their names.
+        :param history: how many of the last publications to send first.
+        :param since: the position a client comes back with, as a text, or by topic if
+            there are several. Everything that was published later is sent first, if all
+            of it is still there: see :attr:`.Subscription.recovered`. If not, or if
+            that is no position, ``history`` counts.
+        :param envelope: send each message as JSON with ``topic``, ``position`` and
+            ``data``, as text. ``data`` is the message, or the value if it was published
+            as JSON; if ``encoding`` is ``"base64"``, it holds bytes.
+        :param member: who this is, for topics with presence. A member may have several
+            sockets.
+        :param info: what others may know about the member: up to 4,096 bytes as JSON.
+        :return: a context manager: nothing of the topics is sent before its block ends.
+        :raises ValueError: if there can't be a topic of such a name, if a topic has no
+            history or no presence, if the info is too large, or if there are more
+            topics than the config ``SOCKETS_MAX_TOPICS`` allows.
+        :raises TypeError: if an argument has the wrong type.
+        :raises ConnectionClosed: if the connection is closed.
+
+        .. versionadded:: 1.0
+        """
+        return self._topics_of_app().subscribe(
+            self,
+            self._as_subscriber(),
+            topics,
+            history=history,
+            since=since,
+            envelope=envelope,
+            member=member,
+            info=info,
+        )
+
+    def unsubscribe(self, *topics: str) -> None:
+        """End subscriptions. Nothing that is published later is sent.
+
+        :param topics: their names. Without any, all subscriptions end.
+        :raises ValueError: if there can't be a topic of such a name.
+        :raises TypeError: if a name isn't a ``str``.
+
+        .. versionadded:: 1.0
+        """
+        self._topics_of_app().unsubscribe(self._as_subscriber(), topics or self.topics)
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Publish a message to all that are subscribed to a topic, but not to this
+        WebSocket.
+
+        To be one of those who get it use :meth:`.Sockets.publish`, which raises the
+        same.
+
+        .. versionadded:: 1.0
+        """
+        self._topics_of_app().publish(topic, message, self._subscriber)
+
+    def end_subscriptions(self) -> None:
+        """The handler has returned. Called by the dispatcher."""
+        if self._subscriber is not None:
+            self._topics_of_app().end(self._subscriber)
+
+    def _topics_of_app(self) -> AppTopics:
+        if self._app_topics is None:
+            raise RuntimeError("This WebSocket was made without an app.")
+        return self._app_topics
+
+    def _as_subscriber(self) -> Subscriber:
+        if self._subscriber is None:
+            app_topics = self._topics_of_app()
+            self._subscriber = app_topics.new_subscriber(self.connection)
+        return self._subscriber
+
     # The end
 
     @property
@@ -388,18 +496,7 @@ class WebSocket(_Base):
         :raises ValueError: if the code can't be sent, or the reason is too long.
         """
         reason = message.decode() if isinstance(message, bytes) else message or ""
-        try:
-            payload = Close(code, reason).serialize()
-        except ProtocolError:
-            raise ValueError(
-                f"{code!r} is no close code that can be sent. Use 1000, another code"
-                " of RFC 6455 section 7.4.1, or one of your own from 4000 to 4999."
-            ) from None
-        if len(payload) > frames.MAX_CONTROL_PAYLOAD:
-            raise ValueError(
-                "The reason of a close has at most"
-                f" {frames.MAX_CONTROL_PAYLOAD - 2} bytes, not {len(payload) - 2}."
-            )
+        check_close(code, reason)
         if not self._is_refused:
             self.ensure_accepted()
             self.connection.go_away(code, reason)

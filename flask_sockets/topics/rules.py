@@ -83,24 +83,35 @@ def check_count(value: object, name: str) -> None:
         raise ValueError(f"'{name}' can't be negative: {value!r}.")
 
 
+@dataclasses.dataclass(eq=False)
+class Declaration:
+    """What was declared about all topics of a pattern."""
+
+    options: TopicOptions = dataclasses.field(default_factory=TopicOptions)
+    #: Called with the variables of the pattern, before a socket subscribes.
+    authorizer: Authorizer | None = None
+
+
 class Topic(t.NamedTuple):
     """What the rules say about a topic."""
 
     name: str
-    options: TopicOptions
-    authorizer: Authorizer | None
+    declaration: Declaration
     variables: Mapping[str, t.Any]
+
+    @property
+    def options(self) -> TopicOptions:
+        return self.declaration.options
 
     def authorize(self) -> None:
         """Ask the app whether this request may subscribe.
 
         :raises werkzeug.exceptions.HTTPException: if it may not.
         """
-        if self.authorizer is None:
-            return
+        authorizer = self.declaration.authorizer
         # A function that answers the question by True or False is easily written, and
         # must not let everybody in.
-        if self.authorizer(**self.variables) is False:
+        if authorizer is not None and authorizer(**self.variables) is False:
             raise Forbidden(f"The topic {self.name!r} is not for you.")
 
 
@@ -120,14 +131,12 @@ class TopicRules:
     def add(
         self,
         pattern: str,
-        authorizer: Authorizer | None,
-        options: TopicOptions,
+        declaration: Declaration,
         converters: Mapping[str, type[BaseConverter]],
     ) -> None:
         """Declare topics.
 
         :param pattern: such as ``"room/<int:number>"``.
-        :param authorizer: called with the variables of the pattern.
         :param converters: those that the pattern may use.
         :raises ValueError: if there can't be such a pattern, or there is one already.
         :raises LookupError: if it names a converter that isn't there.
@@ -141,7 +150,7 @@ class TopicRules:
         if pattern in self._patterns:
             raise ValueError(f"The topic {pattern!r} is declared already.")
         self._map.converters.update(converters)
-        self._map.add(Rule(f"/{pattern}", endpoint=(authorizer, options)))
+        self._map.add(Rule(f"/{pattern}", endpoint=declaration))
         self._patterns.add(pattern)
         self._remembered.cache_clear()
 
@@ -157,12 +166,11 @@ class TopicRules:
 
     def _match(self, name: str) -> Topic:
         check_name(name)
-        endpoint: t.Any = (None, TopicOptions())
+        declaration: t.Any = Declaration()
         variables: Mapping[str, t.Any] = {}
         # Werkzeug makes one slash of all at the beginning.
         if not name.startswith("/"):
             # These say that nothing was declared.
             with contextlib.suppress(HTTPException, RoutingException):
-                endpoint, variables = self._adapter.match(f"/{name}")
-        authorizer, options = endpoint
-        return Topic(name, options, authorizer, variables)
+                declaration, variables = self._adapter.match(f"/{name}")
+        return Topic(name, declaration, variables)

@@ -31,6 +31,9 @@ RSV1 = 0x40
 #: The first byte of a whole, uncompressed message: FIN set, no reserved bit.
 WHOLE = (0x80 | TEXT, 0x80 | BINARY)
 
+#: How long the header of a frame from a server may be, in bytes.
+MAX_HEADER_SIZE = 10
+
 #: The largest payload a control frame may have, in bytes (RFC 6455 section 5.5).
 MAX_CONTROL_PAYLOAD = 125
 

@@ -1,0 +1,631 @@
+"""The sockets of this process, by topic, and how they get what is published.
+
+What is published to a topic in one turn of the loop is joined, and given to each socket
+in one call. No subscriber is waited for: a connection takes ready frames into the
+kernel or into its outbox, or says that it can't.
+
+The subscribers of a topic are in groups: those of one scheduler that get the same
+bytes. Most are *live*, and one loop over a flat list serves them. The others are
+*waiting*: they get nothing now, and what is published is kept for them. They wait
+because they are about to get the history first, or because their outbox is full and
+their topic wants them to get the newest publication once it isn't.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import secrets
+import threading
+import typing as t
+
+from ..wire import frames
+from ..wire.writer import Offer
+from .locks import new_native_lock
+from .rules import Overflow
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ..wire.connection import Connection
+    from ..wire.transport import Task, Transport
+    from .publication import Position, Publication
+
+#: How much may wait to be delivered before publishers have to wait, in bytes.
+MAX_PENDING = 2**20
+
+#: How much is given to a connection in one call, in bytes, if it is several frames.
+MAX_BATCH = 2**17
+
+#: After which time a subscription of a thread begins to deliver, in seconds, if nothing
+#: tells before that it is no context manager.
+OPENING_DELAY = 0.05
+
+#: What a client is told that reads too slowly (RFC 6455 section 7.4.1, and the registry
+#: at https://www.iana.org/assignments/websocket/websocket.xhtml: "try again later").
+TOO_SLOW = (1013, "reading too slowly")
+
+
+@dataclasses.dataclass
+class Stats:
+    """What was counted since the start."""
+
+    #: Publications of this process.
+    published: int = 0
+    #: Publications that were given to a socket, once for each socket.
+    delivered: int = 0
+    #: Those that a socket didn't get, as its outbox was full.
+    dropped: int = 0
+    #: Sockets that were closed since their outbox was full.
+    closed_as_slow: int = 0
+
+
+class Subscriber:
+    """A socket that is subscribed to topics.
+
+    :param number: unique in this process.
+    """
+
+    __slots__ = (
+        *("_fanout", "_number", "_on_closed", "connection", "groups", "is_watched"),
+        *("lane", "leaving", "members", "offer", "opening", "size", "uncounted"),
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        fanout: Fanout,
+        number: int,
+        on_closed: Callable[[Subscriber], None],
+    ) -> None:
+        self.connection = connection
+        self._fanout = fanout
+        self._number = number
+        self._on_closed = on_closed
+        # Bound once: a method is made anew each time it is looked up.
+        self.offer = connection.offer
+        #: The topics it is subscribed to.
+        self.groups: dict[str, Group] = {}
+        #: All of them are in one lane, while there are any.
+        self.lane: Lane | None = None
+        #: As which member it is in topics with presence, and what it says about that.
+        self.members: dict[str, tuple[str, t.Any]] | None = None
+        #: Topics that are to be opened when the handler uses the socket again.
+        self.opening: tuple[str, ...] = ()
+        #: Topics that the broker is still subscribing to for it.
+        self.uncounted: frozenset[str] = frozenset()
+        #: How much waits for it in all its topics, in bytes.
+        self.size = 0
+        #: Whether the end of the connection ends the subscriptions.
+        self.is_watched = False
+        #: Takes its members out of their topics.
+        self.leaving: Task | None = None
+
+    @property
+    def id(self) -> str:
+        """Unique among all processes."""
+        return f"{self._fanout.process_id}-{self._number}"
+
+    def settle(self) -> None:
+        """Deliver what was published before something else is sent to the socket."""
+        lane = self.lane
+        if self.opening or (lane is not None and lane.has_work()):
+            self._fanout.settle(self)
+
+    def watch(self) -> None:
+        """See to it that the end of the connection ends the subscriptions."""
+        if not self.is_watched:
+            self.is_watched = True
+            self.connection.when_closed(self._closed)
+
+    def _closed(self) -> None:
+        self.is_watched = False
+        self._on_closed(self)
+
+
+class Waiting:
+    """What is kept for a subscriber that gets nothing now."""
+
+    __slots__ = ("entries", "is_behind", "subscriber")
+
+    def __init__(self, subscriber: Subscriber, is_behind: bool = False) -> None:
+        self.subscriber = subscriber
+        #: Whether only the newest publication is wanted.
+        self.is_behind = is_behind
+        self.entries: list[tuple[Position | None, bytes]] = []
+
+    def add(self, position: Position | None, frame: bytes) -> None:
+        self.entries.append((position, frame))
+        self.subscriber.size += len(frame)
+
+    def drop(self, count: int) -> int:
+        """Drop the oldest ones, and say how many that were."""
+        dropped = self.entries[: max(0, count)]
+        del self.entries[: len(dropped)]
+        self.subscriber.size -= sum(len(frame) for _, frame in dropped)
+        return len(dropped)
+
+    def take(self) -> list[tuple[Position | None, bytes]]:
+        """Take all that was kept."""
+        entries = self.entries[:]
+        self.drop(len(entries))
+        return entries
+
+
+class Group:
+    """The subscribers of a topic that get the same bytes from the same scheduler."""
+
+    __slots__ = ("flat", "is_enveloped", "lane", "live", "overflow", "topic", "waiting")
+
+    def __init__(
+        self, topic: str, lane: Lane, is_enveloped: bool, overflow: Overflow
+    ) -> None:
+        self.topic = topic
+        self.lane = lane
+        self.is_enveloped = is_enveloped
+        self.overflow = overflow
+        self.live: dict[Subscriber, None] = {}
+        self.waiting: dict[Subscriber, Waiting] = {}
+        #: The live ones as a list, or ``None`` if they have changed.
+        self.flat: list[Subscriber] | None = None
+
+    def encode(self, publication: Publication) -> bytes:
+        """Make the frame that these subscribers get."""
+        if self.is_enveloped:
+            return publication.encode_envelope()
+        return publication.encode()
+
+
+class Batch:
+    """Frames for the subscribers of a group, and who has sent each of them."""
+
+    __slots__ = ("entries", "has_senders")
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[bytes, Subscriber | None]] = []
+        #: Whether not everybody gets everything.
+        self.has_senders = False
+
+    def add(self, frame: bytes, sender: Subscriber | None = None) -> None:
+        """Add a frame for all subscribers but its sender."""
+        self.entries.append((frame, sender))
+        if sender is not None:
+            self.has_senders = True
+
+    def cut(self) -> Iterator[Batch]:
+        """Divide the batch into some that aren't too large."""
+        if sum(len(frame) for frame, _ in self.entries) <= MAX_BATCH:
+            yield self
+            return
+        part, size = Batch(), 0
+        for frame, sender in self.entries:
+            if part.entries and size + len(frame) > MAX_BATCH:
+                yield part
+                part, size = Batch(), 0
+            part.add(frame, sender)
+            size += len(frame)
+        yield part
+
+    def join(self) -> bytes:
+        """The bytes for everybody who hasn't sent any of them."""
+        if len(self.entries) == 1:
+            return self.entries[0][0]
+        return b"".join([frame for frame, _ in self.entries])
+
+    def frames_for(self, subscriber: Subscriber) -> list[bytes]:
+        """The frames that one subscriber hasn't sent."""
+        return [frame for frame, sender in self.entries if sender is not subscriber]
+
+    def for_senders(self) -> dict[Subscriber, tuple[bytes, int]]:
+        """What those get who don't get everything, and how many messages that is."""
+        senders = {sender for _, sender in self.entries if sender is not None}
+        frames = {sender: self.frames_for(sender) for sender in senders}
+        return {sender: (b"".join(f), len(f)) for sender, f in frames.items()}
+
+
+class Lane:
+    """What is to be delivered to the sockets that one scheduler serves.
+
+    For gevent the hub delivers it, in the next turn of its loop. For threads the
+    publisher does, along with what others publish at the same time.
+    """
+
+    def __init__(self, fanout: Fanout, transport: Transport) -> None:
+        self._fanout = fanout
+        self.call_soon = transport.call_soon
+        #: Held by whoever delivers. Greenlets never switch meanwhile.
+        self.turn = transport.new_lock()
+        # Of all that follows, under the mutex of the fan-out.
+        self.group_count = 0
+        self.pending: dict[Group, Batch] = {}
+        #: How much is pending, in bytes.
+        self.size = 0
+        #: Those for which more was kept than is allowed.
+        self.slow: list[Subscriber] = []
+        #: Those that get the newest publication when there is room for it.
+        self.behind: list[tuple[Subscriber, Group]] = []
+        #: Whether it is on its way to be drained.
+        self.is_called = False
+
+    def has_work(self) -> bool:
+        """Whether there is anything to be done in a turn."""
+        return bool(self.pending or self.slow)
+
+    def drain(self) -> None:
+        """Deliver what is pending. Called by the scheduler of the sockets."""
+        self.turn.acquire()
+        try:
+            self._fanout.deliver(self)
+        finally:
+            self.turn.release()
+        self._fanout.wait_for_room(self)
+
+
+class Fanout:
+    """All subscribers of one app in this process.
+
+    :param max_outbox: how much may wait for one of them, in bytes.
+    """
+
+    def __init__(self, max_outbox: int) -> None:
+        self.stats = Stats()
+        #: Tells this process from all others.
+        self.process_id = secrets.token_hex(8)
+        # A message of the largest size has to fit.
+        self._max_outbox = max_outbox + frames.MAX_HEADER_SIZE
+        # Held for an instant only, to look at or change who is subscribed and what is
+        # pending. A connection is never called under it.
+        self._mutex = new_native_lock()
+        self._groups: dict[str, list[Group]] = {}
+        self._lanes: dict[object, Lane] = {}
+        # Those that publish, by id.
+        self._senders: dict[str, Subscriber] = {}
+        self._subscription_count = 0
+
+    @property
+    def subscription_count(self) -> int:
+        """How many subscriptions there are: a socket has one for each of its topics."""
+        return self._subscription_count
+
+    @property
+    def topic_count(self) -> int:
+        """How many topics have subscribers."""
+        return len(self._groups)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether publishers have to wait."""
+        return any(lane.size > MAX_PENDING for lane in list(self._lanes.values()))
+
+    # Who is subscribed
+
+    def add(
+        self,
+        subscriber: Subscriber,
+        topic: str,
+        *,
+        is_enveloped: bool,
+        overflow: Overflow,
+    ) -> None:
+        """Subscribe a socket. What is published waits until :meth:`open` is called."""
+        transport = subscriber.connection.transport
+        with self._mutex:
+            lane = self._lanes.get(transport.scheduler)
+            if lane is None:
+                lane = self._lanes[transport.scheduler] = Lane(self, transport)
+            groups = self._groups.setdefault(topic, [])
+            for group in groups:
+                if group.lane is lane and group.is_enveloped == is_enveloped:
+                    break
+            else:
+                group = Group(topic, lane, is_enveloped, overflow)
+                groups.append(group)
+                lane.group_count += 1
+            group.waiting[subscriber] = Waiting(subscriber)
+            subscriber.groups[topic] = group
+            subscriber.lane = lane
+            self._subscription_count += 1
+
+    def put_before(
+        self, subscriber: Subscriber, topic: str, history: Sequence[Publication]
+    ) -> bool:
+        """Let a socket that waits have what was published before it subscribed.
+
+        What was received meanwhile and is in the history as well comes once.
+
+        :return: whether there was room for all of it. If not, the oldest are left out.
+        """
+        if not history:
+            return True
+        last = history[-1].place
+        with self._mutex:
+            group = subscriber.groups.get(topic)
+            waiting = None if group is None else group.waiting.get(subscriber)
+            if group is None or waiting is None:
+                return True  # The socket has ended.
+            later = [entry for entry in waiting.take() if _is_after(entry[0], last)]
+            frames = [(p.place, group.encode(p)) for p in history] + later
+            room = self._max_outbox - subscriber.size
+            first = len(frames)
+            while first > 0 and room >= len(frames[first - 1][1]):
+                first -= 1
+                room -= len(frames[first][1])
+            for entry in frames[first:]:
+                waiting.add(*entry)
+            return first == 0
+
+    def open(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """Give a socket what waits for it, and from then on what is published.
+
+        Called by the scheduler of the socket.
+        """
+        for topic in topics:
+            group = subscriber.groups.get(topic)
+            if group is not None:
+                self._open(subscriber, group)
+
+    def _open(self, subscriber: Subscriber, group: Group) -> None:
+        lane = group.lane
+        lane.turn.acquire()
+        try:
+            # What the others are still to get waits for this one already.
+            self.deliver(lane)
+            with self._mutex:
+                waiting = group.waiting.pop(subscriber, None)
+                if waiting is None:
+                    return  # Opened before, or not subscribed any more.
+                group.live[subscriber] = None
+                group.flat = None
+                batch = Batch()
+                for _, frame in waiting.take():
+                    batch.add(frame)
+            for part in batch.cut():
+                if subscriber in group.live and part.entries:
+                    self._offer(group, part, [subscriber], batch)
+        finally:
+            lane.turn.release()
+        self.wait_for_room(lane)
+
+    def remove(self, subscriber: Subscriber, topics: Iterable[str]) -> list[str]:
+        """End the subscription of a socket. It gets nothing more.
+
+        :return: the topics of those that it was subscribed to.
+        """
+        removed = []
+        with self._mutex:
+            for topic in topics:
+                group = subscriber.groups.pop(topic, None)
+                if group is not None:
+                    self._remove(subscriber, group)
+                    removed.append(topic)
+            if not subscriber.groups:
+                self._senders.pop(subscriber.id, None)
+        return removed
+
+    def _remove(self, subscriber: Subscriber, group: Group) -> None:
+        self._subscription_count -= 1
+        waiting = group.waiting.pop(subscriber, None)
+        if waiting is not None:
+            waiting.take()
+        elif subscriber in group.live:
+            del group.live[subscriber]
+            group.flat = None  # The list would keep the connection in memory.
+        if group.live or group.waiting:
+            return
+        groups = self._groups[group.topic]
+        groups.remove(group)
+        if not groups:
+            del self._groups[group.topic]
+        lane = group.lane
+        lane.group_count -= 1
+        if not lane.group_count:
+            for scheduler, other in list(self._lanes.items()):
+                if other is lane:
+                    del self._lanes[scheduler]
+
+    def add_sender(self, subscriber: Subscriber) -> None:
+        """Leave a socket out of the publications that it sends."""
+        if subscriber.groups and subscriber.id not in self._senders:
+            with self._mutex:
+                self._senders[subscriber.id] = subscriber
+
+    def close(self, topic: str, code: int, reason: str) -> None:
+        """Close all sockets that are subscribed to a topic."""
+        with self._mutex:
+            groups = list(self._groups.get(topic, ()))
+        for group in groups:
+            group.lane.call_soon(functools.partial(self._close, group, code, reason))
+
+    def _close(self, group: Group, code: int, reason: str) -> None:
+        # What was published before comes before.
+        group.lane.drain()
+        with self._mutex:
+            subscribers = [*group.live, *group.waiting]
+        for subscriber in subscribers:
+            subscriber.settle()
+        for subscriber in subscribers:
+            subscriber.connection.go_away(code, reason)
+
+    # What is published
+
+    def count_published(self) -> int:
+        """Count a publication of this process, and say how many there were."""
+        with self._mutex:
+            self.stats.published += 1
+            return self.stats.published
+
+    def receive(self, publication: Publication) -> None:
+        """Take a publication, to be delivered after :meth:`flush`."""
+        with self._mutex:
+            groups = self._groups.get(publication.topic)
+            if groups is None:
+                return
+            sender = self._senders.get(publication.sender)
+            frames: dict[bool, bytes] = {}
+            for group in groups:
+                frame = frames.get(group.is_enveloped)
+                if frame is None:
+                    frame = frames[group.is_enveloped] = group.encode(publication)
+                if group.live:
+                    lane = group.lane
+                    batch = lane.pending.get(group)
+                    if batch is None:
+                        batch = lane.pending[group] = Batch()
+                    batch.add(frame, sender)
+                    lane.size += len(frame)
+                for waiting in group.waiting.values():
+                    if waiting.subscriber is not sender:
+                        self._keep(group, waiting, publication.place, frame)
+
+    def _keep(
+        self, group: Group, waiting: Waiting, position: Position | None, frame: bytes
+    ) -> None:
+        """Keep a publication for one that gets nothing now."""
+        subscriber = waiting.subscriber
+        if waiting.is_behind:
+            self.stats.dropped += waiting.drop(len(waiting.entries))
+        if subscriber.size + len(frame) > self._max_outbox:
+            if group.overflow is Overflow.DROP:
+                self.stats.dropped += 1
+                return
+            if group.overflow is Overflow.LATEST:
+                self.stats.dropped += waiting.drop(len(waiting.entries))
+        if subscriber.size + len(frame) > self._max_outbox:
+            group.lane.slow.append(subscriber)
+        else:
+            waiting.add(position, frame)
+
+    def flush(self) -> None:
+        """See to it that what was received is delivered."""
+        for lane in list(self._lanes.values()):
+            if not lane.is_called and lane.has_work():
+                lane.is_called = True
+                lane.call_soon(lane.drain)
+
+    def settle(self, subscriber: Subscriber) -> None:
+        """Deliver what is pending before something else is sent to a socket.
+
+        Called by the scheduler of the socket.
+        """
+        opening, subscriber.opening = subscriber.opening, ()
+        self.open(subscriber, opening)
+        lane = subscriber.lane
+        if lane is not None and lane.has_work():
+            lane.drain()
+
+    def open_later(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """Open topics of a socket soon, unless :meth:`hold` is called for them.
+
+        There is always the time for that: between the end of 'subscribe()' and the
+        beginning of a 'with' block greenlets don't switch. Threads do. There, whatever
+        the handler does next with the socket tells that there is no such block.
+        """
+        subscriber.opening += tuple(topics)
+        transport = subscriber.connection.transport
+        if transport.scheduler is not threading:
+            transport.call_soon(subscriber.settle)
+            return
+        timer = threading.Timer(OPENING_DELAY, subscriber.settle)
+        timer.daemon = True
+        timer.start()
+
+    def hold(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """Don't open topics before :meth:`open` is called."""
+        held = set(topics)
+        subscriber.opening = tuple(o for o in subscriber.opening if o not in held)
+
+    def deliver(self, lane: Lane) -> None:
+        """Deliver what is pending. Called by whoever holds the turn of the lane."""
+        with self._mutex:
+            pending, lane.pending, lane.size = lane.pending, {}, 0
+            slow, lane.slow = lane.slow, []
+            lane.is_called = False
+        for subscriber in slow:
+            self._close_as_slow(subscriber)
+        for group, batch in pending.items():
+            for part in batch.cut():
+                flat = group.flat
+                if flat is None:
+                    with self._mutex:
+                        flat = group.flat = list(group.live)
+                self._offer(group, part, flat, batch)
+
+    def _offer(
+        self, group: Group, part: Batch, subscribers: list[Subscriber], batch: Batch
+    ) -> None:
+        """Give a part of a batch to subscribers."""
+        limit = self._max_outbox
+        taken = Offer.TAKEN
+        data, count = part.join(), len(part.entries)
+        failed: list[tuple[Subscriber, Offer, int]] = []
+        if not part.has_senders:
+            # Nearly all the time of a publication is spent in this loop.
+            for subscriber in subscribers:
+                if (answer := subscriber.offer(data, count, limit)) is not taken:
+                    failed.append((subscriber, answer, count))
+            delivered = count * len(subscribers)
+        else:
+            delivered = 0
+            by_sender, for_all = part.for_senders(), (data, count)
+            for subscriber in subscribers:
+                own_data, own_count = by_sender.get(subscriber, for_all)
+                delivered += own_count
+                if not own_count:
+                    continue
+                answer = subscriber.offer(own_data, own_count, limit)
+                if answer is not taken:
+                    failed.append((subscriber, answer, own_count))
+        for subscriber, answer, own_count in failed:
+            delivered -= own_count
+            if answer is Offer.FULL:
+                self._overflow(group, subscriber, own_count, batch)
+        self.stats.delivered += delivered
+
+    def _overflow(
+        self, group: Group, subscriber: Subscriber, count: int, batch: Batch
+    ) -> None:
+        """Do what the topic wants for a subscriber whose outbox is full."""
+        if group.overflow is Overflow.CLOSE:
+            self._close_as_slow(subscriber)
+            return
+        self.stats.dropped += count
+        if group.overflow is Overflow.DROP:
+            return
+        with self._mutex:
+            if subscriber not in group.live:
+                return  # Not subscribed any more.
+            del group.live[subscriber]
+            group.flat = None
+            waiting = group.waiting[subscriber] = Waiting(subscriber, is_behind=True)
+            newest = batch.frames_for(subscriber)[-1]
+            self.stats.dropped -= 1
+            self._keep(group, waiting, None, newest)
+            group.lane.behind.append((subscriber, group))
+
+    def wait_for_room(self, lane: Lane) -> None:
+        """Give those that were behind the newest publication, once they have room.
+
+        Called without the turn of the lane: there may be room already.
+        """
+        if not lane.behind:
+            return
+        with self._mutex:
+            behind, lane.behind = lane.behind, []
+        for subscriber, group in behind:
+            subscriber.connection.when_room(
+                functools.partial(self._open, subscriber, group)
+            )
+
+    def _close_as_slow(self, subscriber: Subscriber) -> None:
+        if not subscriber.connection.is_closed:
+            self.stats.closed_as_slow += 1
+            subscriber.connection.go_away(*TOO_SLOW)
+
+
+def _is_after(position: Position | None, last: Position | None) -> bool:
+    return (
+        position is None
+        or last is None
+        or position.epoch != last.epoch
+        or position.offset > last.offset
+    )
