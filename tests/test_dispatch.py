@@ -9,15 +9,17 @@ import typing as t
 
 import flask
 import pytest
-from flask import Blueprint, Flask, abort, g, redirect, request, session
+from flask import Blueprint, Flask, Request, abort, g, redirect, request, session
 from flask.ctx import AppContext
 from flask.sessions import SessionInterface, SessionMixin
 from websockets.exceptions import ConnectionClosed as ClientClosed
 from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
+from websockets.sync.client import ClientConnection
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_sockets import ConnectionClosed, Sockets, WebSocket
+from flask_sockets import ConnectionClosed, Sockets, SocketTestClient, WebSocket
 
 from .conftest import Served
 
@@ -32,25 +34,25 @@ HEADERS = {
 
 
 @pytest.fixture
-def app():
+def app() -> Flask:
     app = Flask(__name__)
     app.secret_key = "secret"
     return app
 
 
 @pytest.fixture
-def sockets(app):
+def sockets(app: Flask) -> Sockets:
     return Sockets(app)
 
 
-def refusal(served, path, **options):
+def refusal(served: Served, path: str, **options: t.Any) -> Response:
     """Connect, and return the HTTP response that refuses it."""
     with pytest.raises(InvalidStatus) as caught:
         served.connect(path, **options)
     return caught.value.response
 
 
-def closing(client):
+def closing(client: ClientConnection) -> tuple[int, str]:
     """Read to the end, and return the code and reason."""
     with pytest.raises(ClientClosed) as caught:
         while True:
@@ -62,13 +64,17 @@ def closing(client):
 class Watch(logging.Handler):
     """Keeps the records an app logs, and says when there is one."""
 
-    def __init__(self, app):
+    def __init__(self, app: Flask) -> None:
         super().__init__()
-        self.records = []
+        self.records: list[logging.LogRecord] = []
         app.logger.addHandler(self)
         app.logger.propagate = False
 
-    def emit(self, record):
+    @property
+    def first_traceback(self) -> str:
+        return self.records[0].exc_text or ""
+
+    def emit(self, record: logging.LogRecord) -> None:
         self.format(record)  # Sets exc_text.
         self.records.append(record)
 
@@ -76,17 +82,19 @@ class Watch(logging.Handler):
 # Before the protocol is switched
 
 
-def test_hooks_run_before_the_handler_and_share_its_context(app, sockets, serve):
+def test_hooks_run_before_the_handler_and_share_its_context(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """g and request are those of the handshake, for the life of the socket."""
 
     @app.before_request
-    def before():
+    def before() -> None:
         g.user = request.args["user"]
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         for message in ws:
-            ws.send(f"{g.user} {message} {request.path} {flask.current_app.name}")
+            ws.send(f"{g.user} {message!s} {request.path} {flask.current_app.name}")
 
     with serve(app).connect("/a?user=ada") as client:
         client.send("hi")
@@ -94,20 +102,22 @@ def test_hooks_run_before_the_handler_and_share_its_context(app, sockets, serve)
 
 
 @pytest.mark.parametrize("where", ["hook", "handler"])
-def test_abort_before_the_handshake_is_a_real_response(app, sockets, serve, where):
+def test_abort_before_the_handshake_is_a_real_response(
+    app: Flask, sockets: Sockets, serve: Serve, where: str
+) -> None:
     """The browser's developer tools show the 401, as for a page."""
 
     @app.before_request
-    def before():
+    def before() -> None:
         if where == "hook":
             abort(401)
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         abort(401)
 
     @app.errorhandler(401)
-    def unauthorized(error):
+    def unauthorized(error: t.Any) -> t.Any:
         return "who are you?", 401, {"X-Handled": "yes"}
 
     response = refusal(serve(app), "/a")
@@ -116,7 +126,9 @@ def test_abort_before_the_handshake_is_a_real_response(app, sockets, serve, wher
     assert response.headers["X-Handled"] == "yes"
 
 
-def test_a_handler_may_answer_with_a_redirect_or_a_response(app, sockets, serve):
+def test_a_handler_may_answer_with_a_redirect_or_a_response(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """What a handler returns instead of using the WebSocket is the response."""
     sockets.add_url_rule("/go", "go", lambda ws: redirect("/login", 302))
     sockets.add_url_rule("/full", "full", lambda ws: ({"error": "full"}, 503))
@@ -131,21 +143,26 @@ def test_a_handler_may_answer_with_a_redirect_or_a_response(app, sockets, serve)
     connection.close()
 
 
-def test_an_error_before_the_handshake_is_a_500(app, sockets, serve):
+def test_an_error_before_the_handshake_is_a_500(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """It is logged like the error of a view, and teardown functions get it."""
-    watch, torn = Watch(app), []
+    watch = Watch(app)
+    torn: list[BaseException | None] = []
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         raise KeyError("wsgi.websocket")
 
     app.teardown_request(torn.append)
     assert refusal(serve(app), "/a").status_code == 500
-    assert "KeyError: 'wsgi.websocket'" in watch.records[0].exc_text
+    assert "KeyError: 'wsgi.websocket'" in watch.first_traceback
     assert [type(error) for error in torn] == [KeyError]
 
 
-def test_an_unknown_path_is_a_404_and_a_page_a_400(app, sockets, serve):
+def test_an_unknown_path_is_a_404_and_a_page_a_400(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """Nothing is accepted that nobody serves."""
     app.add_url_rule("/page", "page", lambda: "page")
     served = serve(app)
@@ -153,7 +170,7 @@ def test_an_unknown_path_is_a_404_and_a_page_a_400(app, sockets, serve):
     assert refusal(served, "/page").status_code == 400
 
 
-def test_plain_http_on_a_socket_is_a_426(app, sockets):
+def test_plain_http_on_a_socket_is_a_426(app: Flask, sockets: Sockets) -> None:
     """The answer says what the URL is for."""
     sockets.add_url_rule("/a", "a", lambda ws: None)
     response = app.test_client().get("/a")
@@ -162,11 +179,11 @@ def test_plain_http_on_a_socket_is_a_426(app, sockets):
     assert "WebSocket" in response.text
 
 
-def test_the_app_may_handle_the_426(app, sockets):
+def test_the_app_may_handle_the_426(app: Flask, sockets: Sockets) -> None:
     """An error handler for HTTPException sees it, as all others."""
 
     @app.errorhandler(HTTPException)
-    def handle(error):
+    def handle(error: t.Any) -> t.Any:
         return f"handled {error.code}", error.code
 
     sockets.add_url_rule("/a", "a", lambda ws: None)
@@ -202,7 +219,7 @@ def test_a_subclass_may_override_dispatch_request(serve: Serve, kind: str) -> No
     app.teardown_request(lambda error: done.set())
     endpoint, blueprints, path = "a", list[str](), "/a/x"
 
-    def handler(ws: WebSocket, name: str) -> None:
+    def handler(ws: WebSocket, name: str) -> t.Any:
         ws.send(f"{name} {request.endpoint} {request.url_rule}")
 
     if kind == "rule of the app":
@@ -270,7 +287,7 @@ def test_an_app_may_keep_an_error_from_its_teardown_functions(
     monkeypatch.setattr(app, "should_ignore_error", lambda error: True)
 
     @sockets.route("/a")
-    def handler(ws: WebSocket) -> None:
+    def handler(ws: WebSocket) -> t.Any:
         raise KeyError("x")
 
     @app.teardown_request
@@ -290,7 +307,7 @@ def test_a_handler_that_is_ended_from_outside_says_come_again(
     """A server that stops ends its handlers with exceptions like this one."""
 
     @sockets.route("/a")
-    def handler(ws: WebSocket) -> None:
+    def handler(ws: WebSocket) -> t.Any:
         ws.receive()
         raise SystemExit
 
@@ -302,37 +319,42 @@ def test_a_handler_that_is_ended_from_outside_says_come_again(
 # The handshake
 
 
-def test_after_request_headers_and_the_session_travel_with_the_101(app, sockets, serve):
+def test_after_request_headers_and_the_session_travel_with_the_101(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """What is set before the first use of the WebSocket reaches the client."""
 
     @app.after_request
-    def after(response):
+    def after(response: flask.Response) -> flask.Response:
         response.headers["X-After"] = str(response.status_code)
         return response
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         session["user"] = "ada"
         ws.accept(headers={"X-Mine": "mine"})
         ws.send("hi")
 
     app.add_url_rule("/who", "who", lambda: session.get("user", "nobody"))
     with serve(app).connect("/a") as client:
+        assert client.response is not None
         headers = client.response.headers
     assert headers["X-After"] == "101"
     assert headers["X-Mine"] == "mine"
     assert "Content-Type" not in headers
     cookie = headers["Set-Cookie"].partition(";")[0]
-    client = app.test_client(use_cookies=False)
-    assert client.get("/who", headers={"Cookie": cookie}).text == "ada"
+    http_client = app.test_client(use_cookies=False)
+    assert http_client.get("/who", headers={"Cookie": cookie}).text == "ada"
 
 
-def test_after_request_functions_run_once(app, sockets, serve):
+def test_after_request_functions_run_once(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """They see the 101, and nothing at the end."""
     seen, torn = [], threading.Event()
 
     @app.after_request
-    def after(response):
+    def after(response: flask.Response) -> flask.Response:
         seen.append(response.status_code)
         return response
 
@@ -343,32 +365,34 @@ def test_after_request_functions_run_once(app, sockets, serve):
     assert seen == [101]
 
 
-def test_the_session_of_the_client_is_there(app, sockets):
+def test_the_session_of_the_client_is_there(app: Flask, sockets: Sockets) -> None:
     """A cookie from a page is a session in the handler."""
 
     @app.route("/login")
-    def login():
+    def login() -> str:
         session["user"] = "ada"
         return ""
 
     sockets.add_url_rule("/a", "a", lambda ws: ws.send(session["user"]))
-    client = app.test_client()
+    client = t.cast(SocketTestClient, app.test_client())
     client.get("/login")
     with client.websocket("/a") as ws:
         assert ws.receive() == "ada"
 
 
-def test_a_cookie_session_changed_too_late_is_warned_about(app, sockets, serve):
+def test_a_cookie_session_changed_too_late_is_warned_about(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """Once, with the way out; a change in time is no reason to warn."""
     watch, torn = Watch(app), threading.Event()
 
     @sockets.route("/late")
-    def late(ws):
+    def late(ws: WebSocket) -> t.Any:
         ws.send("x")
         session["a"] = {"b": 1}
 
     @sockets.route("/early")
-    def early(ws):
+    def early(ws: WebSocket) -> t.Any:
         session["a"] = {"b": 1}
         ws.send("x")
 
@@ -383,25 +407,30 @@ def test_a_cookie_session_changed_too_late_is_warned_about(app, sockets, serve):
     assert "'/late' changed the session after the handshake" in messages[0]
 
 
-def test_a_session_on_the_server_is_saved_at_the_end(app, sockets, serve):
+def test_a_session_on_the_server_is_saved_at_the_end(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """Only a cookie can be too late."""
-    store, watch, torn = {}, Watch(app), threading.Event()
+    store: dict[str, t.Any] = {}
+    watch, torn = Watch(app), threading.Event()
 
-    class ServerSession(dict, SessionMixin):
+    class ServerSession(dict[str, t.Any], SessionMixin):
         pass
 
     class Interface(SessionInterface):
-        def open_session(self, app, request):
+        def open_session(self, app: Flask, request: Request) -> SessionMixin:
             return ServerSession(store)
 
-        def save_session(self, app, session, response):
+        def save_session(
+            self, app: Flask, session: SessionMixin, response: flask.Response
+        ) -> None:
             store.update(session)
             response.set_cookie("session", "the-id")
 
     app.session_interface = Interface()
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         ws.send("x")
         session["count"] = 1
 
@@ -433,7 +462,7 @@ def test_a_mistake_in_accept_is_found_before_anything_is_done(
         return response
 
     @sockets.route("/a")
-    def handler(ws: WebSocket) -> None:
+    def handler(ws: WebSocket) -> t.Any:
         with pytest.raises(ValueError, match=message):
             ws.accept(headers=headers)
         with pytest.raises(ValueError, match="doesn't offer"):
@@ -458,11 +487,11 @@ def test_a_mistake_that_is_not_mended_is_a_500(
         return response
 
     @sockets.route("/a")
-    def handler(ws: WebSocket) -> None:
+    def handler(ws: WebSocket) -> t.Any:
         ws.accept(headers={"X": "€"})
 
     assert refusal(serve(app), "/a").status_code == 500
-    assert "header 'X' can't have the value" in watch.records[0].exc_text
+    assert "header 'X' can't have the value" in watch.first_traceback
     assert seen == [500]
 
 
@@ -480,40 +509,47 @@ def test_a_header_of_an_after_request_function_has_to_be_one(
 
     sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
     assert refusal(serve(app), "/a").status_code == 500
-    assert r"'X\tY' can't be the name of a header" in watch.records[0].exc_text
+    assert r"'X\tY' can't be the name of a header" in watch.first_traceback
 
 
-def test_a_handler_that_never_touches_the_websocket_is_accepted(app, sockets, serve):
+def test_a_handler_that_never_touches_the_websocket_is_accepted(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """At the latest when it returns, and closed with 1000."""
     sockets.add_url_rule("/a", "a", lambda ws: None)
     with serve(app).connect("/a") as client:
         assert closing(client) == (1000, "")
 
 
-def test_the_first_use_may_be_in_another_thread(app, sockets, serve):
+def test_the_first_use_may_be_in_another_thread(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """The hooks of the handshake run in the context of the request all the same."""
 
     @app.after_request
-    def after(response):
+    def after(response: flask.Response) -> flask.Response:
         response.headers["X-Path"] = request.path
         return response
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         thread = threading.Thread(target=ws.send, args=("from a thread",))
         thread.start()
         thread.join()
 
     with serve(app).connect("/a") as client:
         assert client.recv(timeout=10) == "from a thread"
+        assert client.response is not None
         assert client.response.headers["X-Path"] == "/a"
 
 
-def test_the_route_says_which_subprotocols_it_speaks(app, sockets, serve):
+def test_the_route_says_which_subprotocols_it_speaks(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """The server's first choice among those the client offers."""
 
     @sockets.route("/a", subprotocols=["v2", "v1"])
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         ws.send(str(ws.subprotocol))
 
     served = serve(app)
@@ -524,7 +560,9 @@ def test_the_route_says_which_subprotocols_it_speaks(app, sockets, serve):
         assert client.subprotocol is None
 
 
-def test_a_handler_chooses_the_subprotocol(app, sockets, serve):
+def test_a_handler_chooses_the_subprotocol(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """One that wasn't offered would make the client close: that is an error."""
     watch = Watch(app)
     sockets.add_url_rule("/a", "a", lambda ws: ws.accept(ws.environ["QUERY_STRING"]))
@@ -532,7 +570,7 @@ def test_a_handler_chooses_the_subprotocol(app, sockets, serve):
     with served.connect("/a?v1", subprotocols=["v1"]) as client:
         assert client.subprotocol == "v1"
     assert refusal(served, "/a?v3", subprotocols=["v1"]).status_code == 500
-    assert "doesn't offer the subprotocol 'v3'" in watch.records[0].exc_text
+    assert "doesn't offer the subprotocol 'v3'" in watch.first_traceback
 
 
 @pytest.mark.parametrize(
@@ -572,23 +610,23 @@ def test_app_protocol_says_which_subprotocol_it_is(
 
 @pytest.mark.parametrize("debug", [True, False])
 def test_an_error_of_the_handler_is_logged_and_closes_with_1011(
-    app, sockets, serve, debug
-):
+    app: Flask, sockets: Sockets, serve: Serve, debug: bool
+) -> None:
     """In debug the reason says what it was. Signals and teardown functions get it."""
     app.debug = debug
     watch, torn, signalled, done = Watch(app), [], [], threading.Event()
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         ws.receive()
         raise KeyError("x" * 200)
 
     @app.teardown_request
-    def teardown(error):
+    def teardown(error: t.Any) -> t.Any:
         torn.append(error)
         done.set()
 
-    def on_exception(sender, exception):
+    def on_exception(sender: Flask, exception: Exception) -> None:
         signalled.append(exception)
 
     with flask.got_request_exception.connected_to(on_exception, app):
@@ -599,17 +637,19 @@ def test_an_error_of_the_handler_is_logged_and_closes_with_1011(
     assert code == 1011
     assert reason == (f"KeyError: '{'x' * 112}" if debug else "")
     assert len(watch.records) == 1
-    assert "KeyError: 'xxx" in watch.records[0].exc_text
+    assert "KeyError: 'xxx" in watch.first_traceback
     assert torn == signalled
     assert isinstance(torn[0], KeyError)
 
 
-def test_an_http_error_after_the_handshake_closes_with_1008(app, sockets, serve):
+def test_an_http_error_after_the_handshake_closes_with_1008(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """Its status is the reason. It is no error to be logged."""
     watch = Watch(app)
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         ws.send("x")
         abort(403)
 
@@ -618,17 +658,19 @@ def test_an_http_error_after_the_handshake_closes_with_1008(app, sockets, serve)
     assert watch.records == []
 
 
-def test_the_end_of_its_own_connection_is_no_error_of_a_handler(app, sockets, serve):
+def test_the_end_of_its_own_connection_is_no_error_of_a_handler(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """A handler may let it pass when it sends to a client that has gone."""
     watch, torn, done = Watch(app), [], threading.Event()
 
     @sockets.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         while True:
-            ws.send(ws.receive())
+            ws.send(ws.receive() or "")
 
     @app.teardown_request
-    def teardown(error):
+    def teardown(error: t.Any) -> t.Any:
         torn.append(error)
         done.set()
 
@@ -640,18 +682,20 @@ def test_the_end_of_its_own_connection_is_no_error_of_a_handler(app, sockets, se
     assert watch.records == []
 
 
-def test_the_end_of_another_connection_is_an_error_of_the_handler(app, sockets, serve):
+def test_the_end_of_another_connection_is_an_error_of_the_handler(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """A member of a chat that has gone must not end the chat of another silently."""
     watch, members, gone = Watch(app), [], threading.Event()
 
     @sockets.route("/member")
-    def member(ws):
+    def member(ws: WebSocket) -> t.Any:
         members.append(ws)
         assert ws.receive() is None
         gone.set()
 
     @sockets.route("/sender")
-    def sender(ws):
+    def sender(ws: WebSocket) -> t.Any:
         ws.receive()
         members[0].send("are you there?")
 
@@ -663,15 +707,18 @@ def test_the_end_of_another_connection_is_an_error_of_the_handler(app, sockets, 
         client.send("x")
         assert closing(client) == (1011, "")
     (record,) = watch.records
-    assert issubclass(record.exc_info[0], ConnectionClosed)
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ConnectionClosed)
 
 
-def test_request_signals_frame_the_life_of_the_socket(app, sockets, serve):
+def test_request_signals_frame_the_life_of_the_socket(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """Started before the handler, finished after it, torn down at the end."""
     events, done = [], threading.Event()
 
-    def on(name):
-        def receiver(sender, **extra):
+    def on(name: str) -> t.Callable[..., None]:
+        def receiver(sender: Flask, **extra: t.Any) -> None:
             events.append(name)
             if name == "tearing down":
                 done.set()
@@ -691,7 +738,9 @@ def test_request_signals_frame_the_life_of_the_socket(app, sockets, serve):
 # Origins
 
 
-def test_pages_of_other_sites_are_refused_by_default(app, sockets, serve):
+def test_pages_of_other_sites_are_refused_by_default(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """With a log line that names the setting."""
     watch = Watch(app)
     sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
@@ -703,7 +752,9 @@ def test_pages_of_other_sites_are_refused_by_default(app, sockets, serve):
             assert client.recv(timeout=10) == "x"
 
 
-def test_a_hook_can_not_accept_what_the_origin_forbids(app, sockets, serve):
+def test_a_hook_can_not_accept_what_the_origin_forbids(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
     """The origin is checked before any hook sees the WebSocket."""
     app.before_request(lambda: request.environ["wsgi.websocket"].send("too early"))
     sockets.add_url_rule("/a", "a", lambda ws: None)
@@ -740,11 +791,14 @@ def test_an_app_may_say_which_hosts_it_trusts(
 
 
 @pytest.mark.parametrize("sockets_first", [True, False])
-def test_proxy_fix_sees_websocket_requests(app, serve, sockets_first):
+def test_proxy_fix_sees_websocket_requests(
+    app: Flask, serve: Serve, sockets_first: bool
+) -> None:
     """Whether it was installed before Sockets or after."""
     if sockets_first:
         sockets = Sockets(app)
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1, x_proto=1, x_prefix=1)
+    proxied = ProxyFix(app.wsgi_app, x_host=1, x_proto=1, x_prefix=1)
+    app.wsgi_app = proxied  # type: ignore[method-assign]
     if not sockets_first:
         sockets = Sockets(app)
     sockets.add_url_rule("/a", "a", lambda ws: ws.send(request.url))
@@ -759,34 +813,41 @@ def test_proxy_fix_sees_websocket_requests(app, serve, sockets_first):
         assert client.recv(timeout=10) == "https://example.com/app/a"
 
 
-def test_middleware_whose_inside_cannot_be_found_is_gone_around(app, serve):
+def test_middleware_whose_inside_cannot_be_found_is_gone_around(
+    app: Flask, serve: Serve
+) -> None:
     """As with 0.2.1, WebSockets work; only that middleware doesn't see them."""
     inner = app.wsgi_app
-    app.wsgi_app = lambda environ, start_response: inner(environ, start_response)
+    wrapper = lambda environ, start_response: inner(environ, start_response)  # noqa: E731
+    app.wsgi_app = wrapper  # type: ignore[method-assign]
     sockets = Sockets(app)
     sockets.add_url_rule("/a", "a", lambda ws: ws.send("x"))
     with serve(app).connect("/a") as client:
         assert client.recv(timeout=10) == "x"
 
 
-def test_middleware_that_also_holds_the_app_is_no_trap(app, serve):
+def test_middleware_that_also_holds_the_app_is_no_trap(
+    app: Flask, serve: Serve
+) -> None:
     """The search for the inside ends."""
 
     class Middleware:
-        def __init__(self, app):
+        def __init__(self, app: Flask) -> None:
             self.app = app
             self._inner = app.wsgi_app
 
-        def __call__(self, environ, start_response):
+        def __call__(self, environ: t.Any, start_response: t.Any) -> t.Any:
             return self._inner(environ, start_response)
 
-    app.wsgi_app = Middleware(app)
+    app.wsgi_app = Middleware(app)  # type: ignore[method-assign]
     Sockets(app).add_url_rule("/a", "a", lambda ws: ws.send("x"))
     with serve(app).connect("/a") as client:
         assert client.recv(timeout=10) == "x"
 
 
-def test_a_server_that_offers_no_socket_gets_a_501(app, sockets):
+def test_a_server_that_offers_no_socket_gets_a_501(
+    app: Flask, sockets: Sockets
+) -> None:
     """And a log line that names servers that do."""
     watch = Watch(app)
     sockets.add_url_rule("/a", "a", lambda ws: None)
@@ -797,15 +858,17 @@ def test_a_server_that_offers_no_socket_gets_a_501(app, sockets):
     assert "gunicorn -k flask_sockets.worker" in message
 
 
-def test_any_other_object_in_the_environ_is_passed_as_it_is(app, sockets):
+def test_any_other_object_in_the_environ_is_passed_as_it_is(
+    app: Flask, sockets: Sockets
+) -> None:
     """Servers and tests may bring their own WebSocket."""
-    sent = []
+    sent: list[t.Any] = []
 
     class Fake:
         send = sent.append
 
     @sockets.route("/a/<name>")
-    def handler(ws, name):
+    def handler(ws: t.Any, name: str) -> None:
         ws.send((name, type(ws)))
 
     fake = {"wsgi.websocket": Fake()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import typing as t
+from pathlib import Path
 
 import click
 import pytest
-from flask import Blueprint, Flask, abort, g, request, url_for
+from flask import Blueprint, Flask, Response, abort, g, request, url_for
 from flask.cli import FlaskGroup
 from websockets.exceptions import InvalidStatus
 from werkzeug.routing import BaseConverter, Rule, Submount
@@ -20,27 +21,27 @@ from .conftest import Served
 Serve: t.TypeAlias = t.Callable[[Flask], Served]
 
 
-def reply(ws, message):
+def reply(ws: WebSocket, message: str) -> t.Any:
     ws.send(message)
 
 
-def ask(serve, app, path):
+def ask(serve: Serve, app: Flask, path: str) -> object:
     """Connect, and return the one message that the handler sends."""
     with serve(app).connect(path) as client:
         return client.recv(timeout=10)
 
 
-def make_app(**options):
+def make_app(**options: t.Any) -> tuple[Flask, Sockets]:
     app = Flask(__name__, **options)
     return app, Sockets(app)
 
 
-def test_url_for_gives_a_ws_url():
+def test_url_for_gives_a_ws_url() -> None:
     """A page can ask for the address of a WebSocket."""
     app, sockets = make_app()
 
     @sockets.route("/chat/<room>")
-    def chat(ws, room):
+    def chat(ws: WebSocket, room: t.Any) -> t.Any:
         pass
 
     with app.test_request_context("/"):
@@ -49,7 +50,7 @@ def test_url_for_gives_a_ws_url():
         assert url_for("chat", room="a") == "wss://example.com/chat/a"
 
 
-def test_flask_routes_lists_websocket_rules():
+def test_flask_routes_lists_websocket_rules() -> None:
     """'flask routes' shows what the app serves."""
     app, sockets = make_app()
     sockets.add_url_rule("/echo", "the_echo", lambda ws: None)
@@ -60,33 +61,33 @@ def test_flask_routes_lists_websocket_rules():
     assert "/echo" in result.output
 
 
-def test_the_decorator_returns_the_function():
+def test_the_decorator_returns_the_function() -> None:
     """A handler can be called, and registered again."""
     _, sockets = make_app()
 
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         pass
 
     assert sockets.route("/one")(sockets.route("/two")(handler)) is handler
 
 
-def test_url_variables_are_passed_after_the_websocket(serve):
+def test_url_variables_are_passed_after_the_websocket(serve: Serve) -> None:
     """Handlers get the variables of the URL, converted, and its defaults."""
     app, sockets = make_app()
 
     @sockets.route("/<int:number>", defaults={"extra": "x"})
-    def handler(ws, number, extra):
+    def handler(ws: WebSocket, number: t.Any, extra: t.Any) -> t.Any:
         reply(ws, repr((number, extra)))
 
     assert ask(serve, app, "/7") == "(7, 'x')"
 
 
-def test_http_and_websocket_share_a_path_and_an_endpoint(serve):
+def test_http_and_websocket_share_a_path_and_an_endpoint(serve: Serve) -> None:
     """A view and a handler may have the same name, whichever comes first."""
     app, sockets = make_app()
 
     @sockets.route("/first")
-    def first(ws):
+    def first(ws: WebSocket) -> t.Any:
         reply(ws, "socket")
 
     app.add_url_rule("/first", "first", lambda: "page")
@@ -98,7 +99,7 @@ def test_http_and_websocket_share_a_path_and_an_endpoint(serve):
         assert ask(serve, app, path) == "socket"
 
 
-def test_url_for_prefers_the_page_of_a_shared_endpoint():
+def test_url_for_prefers_the_page_of_a_shared_endpoint() -> None:
     """What url_for gave before there was a WebSocket, it gives afterwards."""
     app, sockets = make_app()
     sockets.add_url_rule("/a", "shared", lambda ws: None)
@@ -107,7 +108,7 @@ def test_url_for_prefers_the_page_of_a_shared_endpoint():
         assert url_for("shared") == "/a"
 
 
-def test_two_handlers_of_one_name_each_serve_their_rule(serve):
+def test_two_handlers_of_one_name_each_serve_their_rule(serve: Serve) -> None:
     """0.2.1 never looked at the names of functions."""
     app, sockets = make_app()
     sockets.route("/a")(functools.partial(reply, message="a"))
@@ -116,24 +117,24 @@ def test_two_handlers_of_one_name_each_serve_their_rule(serve):
     assert ask(serve, app, "/b") == "b"
 
 
-def test_a_rule_of_the_app_with_websocket_true_is_served(serve):
+def test_a_rule_of_the_app_with_websocket_true_is_served(serve: Serve) -> None:
     """Flask's own way to say that a rule is a WebSocket, in a blueprint too."""
     app, _ = make_app()
     bp = Blueprint("bp", __name__, url_prefix="/bp")
 
     @bp.route("/<name>", websocket=True)
-    def handler(ws, name):
+    def handler(ws: WebSocket, name: t.Any) -> t.Any:
         reply(ws, f"{name} {request.endpoint} {g.hook}")
 
     @bp.before_request
-    def hook():
+    def hook() -> None:
         g.hook = "hooked"
 
     app.register_blueprint(bp)
     assert ask(serve, app, "/bp/x") == "x bp.handler hooked"
 
 
-def test_options_that_0_2_1_ignored_do_no_harm(serve):
+def test_options_that_0_2_1_ignored_do_no_harm(serve: Serve) -> None:
     """Old code says methods=..., which means nothing for a WebSocket."""
     app, sockets = make_app()
     sockets.route("/a", methods=["GET", "POST"])(lambda ws: reply(ws, "a"))
@@ -148,24 +149,24 @@ def test_options_that_0_2_1_ignored_do_no_harm(serve):
         lambda f: functools.wraps(f)(lambda ws: f(ws)),
     ],
 )
-def test_an_async_handler_is_refused_with_the_reason(wrap):
+def test_an_async_handler_is_refused_with_the_reason(wrap: t.Any) -> None:
     """It would make a coroutine that nobody ever runs."""
     _, sockets = make_app()
 
-    async def handler(ws):
+    async def handler(ws: WebSocket) -> t.Any:
         pass
 
     with pytest.raises(TypeError, match="'handler' is declared with 'async def'"):
         sockets.route("/a")(wrap(handler))
 
 
-def test_an_async_handler_in_a_blueprint_is_refused():
+def test_an_async_handler_in_a_blueprint_is_refused() -> None:
     """It is refused when the blueprint is registered."""
     _, sockets = make_app()
     bp = Blueprint("bp", __name__)
 
     @bp.route("/a")
-    async def handler(ws):
+    async def handler(ws: WebSocket) -> t.Any:
         pass
 
     with pytest.raises(TypeError, match="async def"):
@@ -183,7 +184,7 @@ def test_a_rule_of_the_own_map_is_served(
     """Its endpoint is the function, as 0.2.1 had it, before 'init_app' and after."""
     app, sockets = Flask(__name__), Sockets()
 
-    def handler(ws: WebSocket, name: str) -> None:
+    def handler(ws: WebSocket, name: str) -> t.Any:
         reply(ws, f"{name} {request.endpoint}")
 
     if is_early:
@@ -198,7 +199,7 @@ def test_rules_of_the_own_map_may_come_from_a_factory(serve: Serve) -> None:
     """As with Werkzeug's own maps. Options of the rules count."""
     app, sockets = make_app()
 
-    def handler(ws: WebSocket, name: str) -> None:
+    def handler(ws: WebSocket, name: str) -> t.Any:
         reply(ws, name)
 
     rule = Rule("/b", endpoint=handler, defaults={"name": "x"}, subdomain="")
@@ -217,7 +218,7 @@ def test_an_async_handler_in_the_own_map_is_refused() -> None:
     """As by the decorator."""
     _, sockets = make_app()
 
-    async def handler(ws: WebSocket) -> None:
+    async def handler(ws: WebSocket) -> t.Any:
         pass
 
     with pytest.raises(TypeError, match="'handler' is declared with 'async def'"):
@@ -254,7 +255,7 @@ def test_every_rule_has_a_view_function() -> None:
 
     @bp.route("/b")
     @sockets.route("/a")
-    def handler(ws: WebSocket) -> None:
+    def handler(ws: WebSocket) -> t.Any:
         """Explain it."""
 
     sockets.register_blueprint(bp)
@@ -309,29 +310,29 @@ def test_http_that_reaches_the_function_of_a_websocket_is_a_426() -> None:
     assert app.test_client().get("/b").status_code == 426
 
 
-def test_converters_of_sockets_and_of_the_app_can_be_used(serve):
+def test_converters_of_sockets_and_of_the_app_can_be_used(serve: Serve) -> None:
     """0.2.1 documented sockets.url_map.converters; the app's work as well."""
     app, sockets = make_app()
 
     class ListConverter(BaseConverter):
-        def to_python(self, value):
+        def to_python(self, value: str) -> t.Any:
             return value.split("+")
 
     class UpperConverter(BaseConverter):
-        def to_python(self, value):
+        def to_python(self, value: str) -> t.Any:
             return value.upper()
 
     sockets.url_map.converters["list"] = ListConverter
     app.url_map.converters["upper"] = UpperConverter
 
     @sockets.route("/<list:names>/<upper:word>")
-    def handler(ws, names, word):
+    def handler(ws: WebSocket, names: t.Any, word: t.Any) -> t.Any:
         reply(ws, f"{names} {word}")
 
     assert ask(serve, app, "/a+b/c") == "['a', 'b'] C"
 
 
-def test_a_subdomain_is_part_of_the_rule():
+def test_a_subdomain_is_part_of_the_rule() -> None:
     """Options of a Rule are passed on."""
     app, sockets = make_app(subdomain_matching=True)
     app.config["SERVER_NAME"] = "example.com"
@@ -343,7 +344,7 @@ def test_a_subdomain_is_part_of_the_rule():
 # Sockets without an app, and with several
 
 
-def test_what_is_registered_before_init_app_is_replayed(serve):
+def test_what_is_registered_before_init_app_is_replayed(serve: Serve) -> None:
     """The extension object may be made before any app."""
     sockets = Sockets()
     bp = Blueprint("bp", __name__)
@@ -358,7 +359,7 @@ def test_what_is_registered_before_init_app_is_replayed(serve):
         assert ask(serve, app, "/bp/b") == "b"
 
 
-def test_what_is_registered_after_init_app_reaches_every_app(serve):
+def test_what_is_registered_after_init_app_reaches_every_app(serve: Serve) -> None:
     """Two apps may share one Sockets."""
     sockets = Sockets()
     apps = [Flask("one"), Flask("two")]
@@ -368,7 +369,7 @@ def test_what_is_registered_after_init_app_reaches_every_app(serve):
     assert [ask(serve, app, "/a") for app in apps] == ["a", "a"]
 
 
-def test_init_app_twice_registers_once():
+def test_init_app_twice_registers_once() -> None:
     """A second call for the same app changes nothing."""
     app, sockets = make_app()
     sockets.add_url_rule("/a", "a", lambda ws: None)
@@ -378,7 +379,7 @@ def test_init_app_twice_registers_once():
     assert app.wsgi_app is middleware
 
 
-def test_two_sockets_serve_one_app(serve):
+def test_two_sockets_serve_one_app(serve: Serve) -> None:
     """Parts of an app may each bring their own Sockets."""
     app = Flask(__name__)
     one, two = Sockets(app), Sockets(app)
@@ -391,24 +392,24 @@ def test_two_sockets_serve_one_app(serve):
 # Blueprints
 
 
-def hooked_blueprint(name, label):
+def hooked_blueprint(name: str, label: str) -> Blueprint:
     """A blueprint with a hook, whose one route says what hooks ran."""
     bp = Blueprint(name, __name__)
 
     @bp.before_request
-    def hook():
+    def hook() -> None:
         g.setdefault("hooks", []).append(label)
 
     return bp
 
 
-def test_blueprints_take_prefix_name_and_nest(serve):
+def test_blueprints_take_prefix_name_and_nest(serve: Serve) -> None:
     """Options of register_blueprint mean what they mean in Flask."""
     app, sockets = make_app()
     parent, child = hooked_blueprint("parent", "p"), hooked_blueprint("child", "c")
 
     @child.route("/<x>")
-    def handler(ws, x):
+    def handler(ws: WebSocket, x: t.Any) -> t.Any:
         reply(ws, f"{x} {request.endpoint} {request.blueprint} {g.hooks}")
 
     parent.register_blueprint(child, url_prefix="/child")
@@ -422,7 +423,7 @@ def test_blueprints_take_prefix_name_and_nest(serve):
         assert url_for("parent.child.handler", x=1) == "ws://localhost/parent/child/1"
 
 
-def test_a_blueprint_is_registered_twice_under_two_names(serve):
+def test_a_blueprint_is_registered_twice_under_two_names(serve: Serve) -> None:
     """Each registration has endpoints of its own, and the hooks."""
     app, sockets = make_app()
     bp = hooked_blueprint("bp", "hook")
@@ -433,7 +434,7 @@ def test_a_blueprint_is_registered_twice_under_two_names(serve):
     assert ask(serve, app, "/2/a") == "again.a ['hook']"
 
 
-def test_the_same_name_for_two_blueprints_is_refused():
+def test_the_same_name_for_two_blueprints_is_refused() -> None:
     """The error is Flask's own."""
     _, sockets = make_app()
     sockets.register_blueprint(Blueprint("bp", __name__))
@@ -442,27 +443,29 @@ def test_the_same_name_for_two_blueprints_is_refused():
 
 
 @pytest.mark.parametrize("sockets_first", [True, False])
-def test_app_and_sockets_have_blueprints_of_one_name(serve, sockets_first):
+def test_app_and_sockets_have_blueprints_of_one_name(
+    serve: Serve, sockets_first: bool
+) -> None:
     """The hooks and error handlers of each apply to its own routes."""
     app, sockets = make_app()
     html, ws_bp = hooked_blueprint("bp", "html"), hooked_blueprint("bp", "ws")
     seen = []
 
     @html.route("/page")
-    def page():
+    def page() -> str:
         return f"{g.hooks}"
 
     @ws_bp.route("/socket")
-    def socket(ws):
+    def socket(ws: WebSocket) -> t.Any:
         reply(ws, f"{g.hooks}")
 
     @ws_bp.after_request
-    def after(response):
+    def after(response: Response) -> Response:
         seen.append("ws after")
         return response
 
     @ws_bp.teardown_request
-    def teardown(error):
+    def teardown(error: t.Any) -> t.Any:
         seen.append("ws teardown")
 
     if sockets_first:
@@ -481,7 +484,7 @@ def test_url_defaults_of_a_socket_blueprint_apply_to_its_urls() -> None:
     """'url_for' knows a blueprint by the name that was asked for."""
     app, sockets = make_app()
     bp = Blueprint("bp", __name__, url_prefix="/<lang>")
-    bp.add_url_rule("/a", "a", lambda ws, lang: None)
+    bp.add_url_rule("/a", "a", lambda ws, lang: "")
     bp.url_defaults(lambda endpoint, values: values.setdefault("lang", "en"))
     sockets.register_blueprint(bp, name="other")
     with app.test_request_context():
@@ -513,13 +516,13 @@ def test_a_socket_blueprint_may_tell_the_app_more(serve: Serve) -> None:
     assert ask(serve, app, "/a") == "a"
 
 
-def test_before_app_request_of_a_socket_blueprint_applies_to_the_app():
+def test_before_app_request_of_a_socket_blueprint_applies_to_the_app() -> None:
     """What a blueprint says of the whole app is said to the app."""
     app, sockets = make_app()
     bp = Blueprint("bp", __name__)
 
     @bp.before_app_request
-    def hook():
+    def hook() -> None:
         g.hook = "hooked"
 
     sockets.register_blueprint(bp)
@@ -527,7 +530,9 @@ def test_before_app_request_of_a_socket_blueprint_applies_to_the_app():
     assert app.test_client().get("/").text == "hooked"
 
 
-def test_templates_and_static_files_of_a_socket_blueprint_are_found(serve, tmp_path):
+def test_templates_and_static_files_of_a_socket_blueprint_are_found(
+    serve: Serve, tmp_path: Path
+) -> None:
     """A handler can render what its blueprint brings, and HTTP serves its files."""
     app, sockets = make_app()
     (tmp_path / "t").mkdir()
@@ -543,12 +548,13 @@ def test_templates_and_static_files_of_a_socket_blueprint_are_found(serve, tmp_p
     )
 
     @bp.route("/a")
-    def handler(ws):
+    def handler(ws: WebSocket) -> t.Any:
         from flask import render_template
 
         reply(ws, render_template("part.html", name="you"))
 
     sockets.register_blueprint(bp)
     assert ask(serve, app, "/a") == "hello you"
+    response: t.Any
     with app.test_client().get("/files/a.txt") as response:
         assert response.text == "static"
