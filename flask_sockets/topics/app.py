@@ -319,7 +319,7 @@ class AppTopics:
                 overflow=Overflow(topic.options.overflow),
             )
         try:
-            broker.subscribe(names)
+            broker.subscribe({topic.name: topic.options for topic in topics})
         except BaseException:
             self._fanout.remove(subscriber, names)
             raise

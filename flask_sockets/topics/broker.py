@@ -6,7 +6,7 @@ import abc
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .history import Recovery
     from .publication import Position, Publication
@@ -103,12 +103,16 @@ class Broker(abc.ABC):
         """
 
     @abc.abstractmethod
-    def subscribe(self, topics: Sequence[str]) -> None:
+    def subscribe(self, topics: Mapping[str, TopicOptions]) -> None:
         """Receive what is published to topics from the moment this returns.
+
+        The options say which topics have a history. After an interruption a broker
+        reads those from the last position on, so that nothing is missing.
 
         Called for each socket. Calls have to be counted: a topic is received until
         :meth:`unsubscribe` was called for it as often as this.
 
+        :param topics: the options of each topic.
         :raises BrokerUnavailable: if that can't be done now. None of the topics counts
             then.
         """

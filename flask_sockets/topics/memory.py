@@ -12,7 +12,7 @@ from .locks import new_native_lock
 from .presence import Members
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .publication import Position, Publication
     from .rules import TopicOptions
@@ -50,9 +50,9 @@ class MemoryBroker(Broker):
             self.receiver.receive(publication)
         self.receiver.flush()
 
-    def subscribe(self, topics: Sequence[str]) -> None:
+    def subscribe(self, topics: Mapping[str, TopicOptions]) -> None:
         with self._lock:
-            self._subscribers.update(topics)
+            self._subscribers.update(topics.keys())
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         with self._lock:

@@ -76,6 +76,10 @@ def start(make_broker: MakeBroker) -> tuple[Broker, Listener]:
     return broker, listener
 
 
+def subscribe(broker: Broker, *topics: str, options: TopicOptions = PLAIN) -> None:
+    broker.subscribe(dict.fromkeys(topics, options))
+
+
 def publish(
     broker: Broker, topic: str, *payloads: bytes, options: TopicOptions = PLAIN
 ) -> None:
@@ -90,7 +94,7 @@ class BrokerContract:
         self, make_broker: MakeBroker
     ) -> None:
         broker, listener = start(make_broker)
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
         sent = [
             Publication("a", Kind.TEXT, "ä".encode(), "somebody"),
             Publication("a", Kind.BINARY, bytes(range(256))),
@@ -106,7 +110,7 @@ class BrokerContract:
         self, make_broker: MakeBroker
     ) -> None:
         broker, listener = start(make_broker)
-        broker.subscribe(["a", "ü/%?* []"])
+        subscribe(broker, "a", "ü/%?* []")
         publish(broker, "ü/%?* []", b"1")
         publish(broker, "a", b"2")
         assert {b"1", b"2"} <= set(listener.wait_for(2))
@@ -115,13 +119,13 @@ class BrokerContract:
         self, make_broker: MakeBroker
     ) -> None:
         broker, listener = start(make_broker)
-        broker.subscribe(["a"])
-        broker.subscribe(["a", "b"])
+        subscribe(broker, "a")
+        subscribe(broker, "a", "b")
         broker.unsubscribe(["a"])
         publish(broker, "a", b"1")
         assert listener.wait_for(1) == [b"1"]
         broker.unsubscribe(["a", "b"])
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
         publish(broker, "a", b"2")
         assert listener.wait_for(2) == [b"1", b"2"]
 
@@ -130,7 +134,7 @@ class BrokerContract:
     ) -> None:
         """Each publisher's own order is kept."""
         broker, listener = start(make_broker)
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
         threads = [
             threading.Thread(
                 target=publish,
@@ -156,7 +160,7 @@ class BrokerContract:
 
     def test_plain_topics_have_no_positions(self, make_broker: MakeBroker) -> None:
         broker, listener = start(make_broker)
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
         publish(broker, "a", b"1")
         listener.wait_for(1)
         assert listener.received[0].position is None
@@ -266,7 +270,7 @@ class BrokerContract:
 
     def test_a_disconnect_reaches_the_sockets(self, make_broker: MakeBroker) -> None:
         broker, listener = start(make_broker)
-        broker.subscribe(["user/ä"])
+        subscribe(broker, "user/ä")
         broker.disconnect("user/ä", 4001, "bye, ü")
         assert listener.wait_for_others(1) == [("disconnect", "user/ä", 4001, "bye, ü")]
 
@@ -275,10 +279,10 @@ class BrokerContract:
     ) -> None:
         """As after a fork."""
         broker, old = start(make_broker)
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
         new = Listener()
         broker.start(new)
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
         publish(broker, "a", b"1")
         assert new.wait_for(1) == [b"1"]
         assert old.received == []

@@ -7,7 +7,14 @@ import pytest
 from flask_sockets.topics.memory import SWEEP_INTERVAL, MemoryBroker
 from flask_sockets.topics.rules import TopicOptions
 
-from .contract import BrokerContract, Listener, MakeBroker, publish, start
+from .contract import (
+    BrokerContract,
+    Listener,
+    MakeBroker,
+    publish,
+    start,
+    subscribe,
+)
 
 
 class TestMemoryBroker(BrokerContract):
@@ -62,7 +69,7 @@ def test_a_topic_that_nobody_uses_is_forgotten_and_its_positions_recover_nothing
 def test_a_topic_with_subscribers_is_remembered_however_quiet_it_is() -> None:
     clock = Clock()
     broker, _ = start(lambda: MemoryBroker(clock))
-    broker.subscribe(["a"])
+    subscribe(broker, "a")
     position = broker.read_history("a", SHORT, 0).position
     for _ in range(3):
         clock.now += SWEEP_INTERVAL + 11
@@ -78,7 +85,7 @@ def test_two_brokers_share_nothing() -> None:
     one, heard_by_one = start(MemoryBroker)
     two, heard_by_two = start(MemoryBroker)
     for broker in (one, two):
-        broker.subscribe(["a"])
+        subscribe(broker, "a")
     publish(one, "a", b"1")
     one.join("a", "ada", None, "s")
     assert heard_by_one.wait_for(1) == [b"1"]
