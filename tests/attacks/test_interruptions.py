@@ -54,7 +54,6 @@ def test_thread_that_sends_loses_nothing_or_is_refused_at_once(way: Way) -> None
         assert re.fullmatch(rb"RuntimeError: .*thread.*\.", outcome), outcome
 
 
-@pytest.mark.xfail(strict=False, reason="The compressor goes on with half a message.")
 def test_interrupted_compression_joins_no_messages() -> None:
     """Either the client gets whole messages, or the connection is lost."""
     size, count = 4 * 2**20, 20
@@ -90,7 +89,6 @@ def test_pings_go_on_where_an_app_kills_all_greenlets() -> None:
             assert another.read_frame()[0] == PING
 
 
-@pytest.mark.xfail(strict=False, reason="A response is processed for each answer.")
 @pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
 def test_after_request_runs_once_where_accepting_fails(way: Way) -> None:
     with serve(way) as server, Attacker(server.port) as client:
