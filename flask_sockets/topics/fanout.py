@@ -126,12 +126,14 @@ class Subscriber:
 class Waiting:
     """What is kept for a subscriber that gets nothing now."""
 
-    __slots__ = ("entries", "is_behind", "subscriber")
+    __slots__ = ("entries", "is_behind", "is_ending", "subscriber")
 
     def __init__(self, subscriber: Subscriber, is_behind: bool = False) -> None:
         self.subscriber = subscriber
         #: Whether only the newest publication is wanted.
         self.is_behind = is_behind
+        #: Whether nothing more is kept, as the socket is about to be closed.
+        self.is_ending = False
         self.entries: list[tuple[Position | None, bytes]] = []
 
     def add(self, position: Position | None, frame: bytes) -> None:
@@ -179,10 +181,12 @@ class Group:
 class Batch:
     """Frames for the subscribers of a group, and who has sent each of them."""
 
-    __slots__ = ("entries", "has_senders")
+    __slots__ = ("entries", "has_senders", "is_last")
 
     def __init__(self) -> None:
         self.entries: list[tuple[bytes, Subscriber | None]] = []
+        #: Whether the subscribers are closed then, and get nothing more.
+        self.is_last = False
         #: Whether not everybody gets everything.
         self.has_senders = False
 
@@ -242,6 +246,10 @@ class Lane:
         self.size = 0
         #: Those for which more was kept than is allowed.
         self.slow: list[Subscriber] = []
+        #: Those that are to be closed, with a code and a reason.
+        self.ending: list[tuple[Subscriber, int, str]] = []
+        #: Those of them that have got everything.
+        self.ended: list[tuple[Subscriber, int, str]] = []
         #: Those that get the newest publication when there is room for it.
         self.behind: list[tuple[Subscriber, Group]] = []
         #: Whether it is on its way to be drained.
@@ -249,7 +257,7 @@ class Lane:
 
     def has_work(self) -> bool:
         """Whether there is anything to be done in a turn."""
-        return bool(self.pending or self.slow)
+        return bool(self.pending or self.slow or self.ending)
 
     def drain(self) -> None:
         """Deliver what is pending. Called by the scheduler of the sockets."""
@@ -258,7 +266,7 @@ class Lane:
             self._fanout.deliver(self)
         finally:
             self.turn.release()
-        self._fanout.wait_for_room(self)
+        self._fanout.end_turn(self)
 
 
 class Fanout:
@@ -379,12 +387,12 @@ class Fanout:
                 batch = Batch()
                 for _, frame in waiting.take():
                     batch.add(frame)
-            for part in batch.cut():
-                if subscriber in group.live and part.entries:
+            for part in batch.cut() if batch.entries else ():
+                if subscriber in group.live:
                     self._offer(group, part, [subscriber], batch)
         finally:
             lane.turn.release()
-        self.wait_for_room(lane)
+        self.end_turn(lane)
 
     def remove(self, subscriber: Subscriber, topics: Iterable[str]) -> list[str]:
         """End the subscription of a socket. It gets nothing more.
@@ -430,21 +438,19 @@ class Fanout:
                 self._senders[subscriber.id] = subscriber
 
     def close(self, topic: str, code: int, reason: str) -> None:
-        """Close all sockets that are subscribed to a topic."""
+        """Close all sockets that are subscribed to a topic, behind what was published
+        to it before."""
         with self._mutex:
-            groups = list(self._groups.get(topic, ()))
-        for group in groups:
-            group.lane.call_soon(functools.partial(self._close, group, code, reason))
-
-    def _close(self, group: Group, code: int, reason: str) -> None:
-        # What was published before comes before.
-        group.lane.drain()
-        with self._mutex:
-            subscribers = [*group.live, *group.waiting]
-        for subscriber in subscribers:
-            subscriber.settle()
-        for subscriber in subscribers:
-            subscriber.connection.go_away(code, reason)
+            for group in self._groups.get(topic, ()):
+                lane = group.lane
+                lane.pending.setdefault(group, Batch()).is_last = True
+                for waiting in group.waiting.values():
+                    waiting.is_ending = True
+                lane.ending += [
+                    (subscriber, code, reason)
+                    for subscriber in (*group.live, *group.waiting)
+                ]
+        self.flush()
 
     # What is published
 
@@ -471,8 +477,9 @@ class Fanout:
                     batch = lane.pending.get(group)
                     if batch is None:
                         batch = lane.pending[group] = Batch()
-                    batch.add(frame, sender)
-                    lane.size += len(frame)
+                    if not batch.is_last:
+                        batch.add(frame, sender)
+                        lane.size += len(frame)
                 for waiting in group.waiting.values():
                     if waiting.subscriber is not sender:
                         self._keep(group, waiting, publication.place, frame)
@@ -482,6 +489,8 @@ class Fanout:
     ) -> None:
         """Keep a publication for one that gets nothing now."""
         subscriber = waiting.subscriber
+        if waiting.is_ending:
+            return
         if waiting.is_behind:
             self.stats.dropped += waiting.drop(len(waiting.entries))
         if subscriber.size + len(frame) > self._max_outbox:
@@ -539,16 +548,18 @@ class Fanout:
         with self._mutex:
             pending, lane.pending, lane.size = lane.pending, {}, 0
             slow, lane.slow = lane.slow, []
+            ending, lane.ending = lane.ending, []
             lane.is_called = False
         for subscriber in slow:
             self._close_as_slow(subscriber)
         for group, batch in pending.items():
-            for part in batch.cut():
+            for part in batch.cut() if batch.entries else ():
                 flat = group.flat
                 if flat is None:
                     with self._mutex:
                         flat = group.flat = list(group.live)
                 self._offer(group, part, flat, batch)
+        lane.ended += ending
 
     def _offer(
         self, group: Group, part: Batch, subscribers: list[Subscriber], batch: Batch
@@ -602,19 +613,21 @@ class Fanout:
             self._keep(group, waiting, None, newest)
             group.lane.behind.append((subscriber, group))
 
-    def wait_for_room(self, lane: Lane) -> None:
-        """Give those that were behind the newest publication, once they have room.
-
-        Called without the turn of the lane: there may be room already.
-        """
-        if not lane.behind:
+    def end_turn(self, lane: Lane) -> None:
+        """Do what may call the lane again, when its turn has ended."""
+        if not lane.behind and not lane.ended:
             return
         with self._mutex:
             behind, lane.behind = lane.behind, []
+            ended, lane.ended = lane.ended, []
         for subscriber, group in behind:
+            # There may be room already.
             subscriber.connection.when_room(
                 functools.partial(self._open, subscriber, group)
             )
+        for subscriber, code, reason in ended:
+            subscriber.settle()
+            subscriber.connection.go_away(code, reason)
 
     def _close_as_slow(self, subscriber: Subscriber) -> None:
         if not subscriber.connection.is_closed:
