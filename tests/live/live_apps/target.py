@@ -243,3 +243,34 @@ def accept_badly(ws: WebSocket) -> None:
 @app.get("/after")
 def after() -> t.Any:
     return jsonify(AFTER[0])
+
+
+#: The voices of a chorus: the first byte of its messages, which fills them.
+VOICES = b"abcdefgh"
+
+
+@sockets.route("/chorus")
+def sing(ws: WebSocket) -> None:
+    """Many send at once, and something is published meanwhile."""
+    count = int(request.args["count"])
+    ws.subscribe("chorus")
+
+    def sing_one(voice: int) -> None:
+        for number in range(count):
+            size = (1, 100, 1000, 20_000, 100_000)[(number + voice) % 5]
+            ws.send(
+                bytes((voice,)) + number.to_bytes(4, "big") + bytes((voice,)) * size
+            )
+
+    def publish() -> None:
+        for number in range(count):
+            sockets.publish("chorus", b"p" + number.to_bytes(4, "big") + b"p" * 500)
+            time.sleep(0.002)
+
+    threads = [threading.Thread(target=sing_one, args=(voice,)) for voice in VOICES]
+    threads.append(threading.Thread(target=publish))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ws.close(4000, "the end")
