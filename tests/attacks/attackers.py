@@ -41,7 +41,7 @@ class Attacker(Raw):
         self.socket.connect(("127.0.0.1", port))
         self._inflater = zlib.decompressobj(wbits=-15)
 
-    def __enter__(self) -> Attacker:
+    def __enter__(self) -> t.Self:
         return self
 
     def read(self, size: int) -> bytes:

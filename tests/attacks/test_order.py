@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import ssl
+import sys
+import termios
 
 import pytest
 
 from ..frames import BINARY, CLOSE, PING, PONG, Frame, frame
 from ..live.ways import FLASK_RUN, PYWSGI, WORKER, WSRUN, Way
 from .attackers import Attacker
-from .target import serve
+from .target import serve, settled
 
 #: How often each voice sends.
-COUNT = 30
+COUNT = 60
 
 TLS = dataclasses.replace(
     WSRUN,
@@ -43,6 +46,11 @@ class SlowReader(Attacker):
             context.verify_mode = ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket)
 
+    def unread(self) -> int:
+        """How many bytes have come that weren't read."""
+        size = fcntl.ioctl(self.socket, termios.FIONREAD, bytes(4))
+        return int.from_bytes(size, sys.byteorder)
+
 
 def read_all(raw: Attacker) -> list[Frame]:
     """Every frame up to the Close frame, and nothing behind it."""
@@ -68,6 +76,8 @@ def test_frames_of_many_senders_are_whole_and_in_order(way: Way) -> None:
         SlowReader(server.port, "tls" in way.name) as client,
     ):
         client.shake_hands(f"/chorus?count={COUNT}")
+        # All of them wait for the client then.
+        settled(client.unread)
         frames = read_all(client)
     assert frames[-1].close == (4000, "the end")
     numbers: dict[str, list[int]] = {}
