@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 import typing as t
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
 from werkzeug.serving import make_server
+
+from .process import program
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,13 +71,7 @@ def serve() -> Iterator[t.Callable[[Flask], Served]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium as the system has it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        reason = f"None of {', '.join(names)} is installed."
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    executable = program("chromium", "chromium-browser", "google-chrome")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

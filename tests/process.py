@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +17,30 @@ import typing as t
 from pathlib import Path
 from signal import SIGKILL, Signals
 
+import pytest
+
 #: Seconds after which a test gives up. Nothing is ever measured against it.
 PATIENCE = 30
+
+
+def missing(what: str) -> t.NoReturn:
+    """Skip the test, since something isn't there. In CI that is a failure.
+
+    :param what: a sentence.
+    """
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def program(*names: str) -> str:
+    """The path of the first of these programs that is installed here."""
+    # Servers stand where the PATH of a person doesn't lead.
+    path = os.pathsep.join([os.environ["PATH"], "/usr/local/sbin", "/usr/sbin"])
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    missing(f"{' or '.join(names)} is not installed.")
 
 
 class Process:

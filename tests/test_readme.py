@@ -20,7 +20,7 @@ from websockets.sync.client import connect, unix_connect
 from flask_sockets import HandshakeRejected
 
 from .conftest import Served
-from .process import Process, free_port, port_of
+from .process import Process, free_port, port_of, program
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -250,11 +250,7 @@ def test_gevents_own_server_works(project: Path) -> None:
 
 def test_nginx_passes_websockets_on(project: Path) -> None:
     """With the location of the README, and the origin check satisfied."""
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None:
-        if os.environ.get("CI"):
-            pytest.fail("nginx is missing.")
-        pytest.skip("nginx is missing.")
+    nginx = program("nginx")
     command = "flask --app app wsrun"
     env = {"FLASK_WSRUN_PORT": "0"}
     port = free_port()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import socket
-import subprocess
 import typing as t
 from pathlib import Path
 
@@ -17,6 +13,8 @@ from flask_session import Session
 from redis import Redis
 
 from flask_sockets import Sockets, SocketTestClient, WebSocket
+
+from .process import Process, free_port, program
 
 #: What a handler does on command, and then says so.
 CHANGES: dict[str, t.Callable[[], object]] = {
@@ -31,28 +29,12 @@ CHANGES: dict[str, t.Callable[[], object]] = {
 
 @pytest.fixture(scope="module")
 def redis_port() -> t.Iterator[int]:
-    """A server of its own, which keeps nothing."""
-    executable = shutil.which("redis-server")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server isn't installed.")
-        pytest.skip("redis-server isn't installed.")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = t.cast(int, listener.getsockname()[1])
-    command = [executable, "--port", str(port), "--bind", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--save", "", "--appendonly", "no", "--daemonize", "no"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        assert any("Ready to accept connections" in line for line in process.stdout)
+    """The port of a server of its own, which keeps nothing."""
+    port = free_port()
+    command = (program("redis-server"), "--bind", "127.0.0.1", "--port", str(port))
+    with Process(*command, "--save", "", cwd=Path(__file__).parent) as process:
+        process.wait_for("Ready to accept connections")
         yield port
-    finally:
-        process.terminate()
-        process.stdout.close()
-        process.wait(30)
 
 
 @pytest.fixture(params=["files", "redis"])

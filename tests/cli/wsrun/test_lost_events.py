@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ...process import Process, port_of, until
+from ...process import Process, missing, port_of, program, until
 from ..apps import get, until_answered, write_app, wsrun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are Linux'")
@@ -92,15 +91,14 @@ def limited(directory: Path, **limits: int) -> Process:
 
     In a user namespace of its own a process may lower the limits that hold in there.
     """
-    unshare = shutil.which("unshare")
     settings = "".join(
         f"echo {value} > /proc/sys/user/max_inotify_{name} && "
         for name, value in limits.items()
     )
-    prefix = [str(unshare), "-Ur", "sh", "-c", f'{settings} exec "$@"', "sh"]
+    prefix = [program("unshare"), "-Ur", "sh", "-c", f'{settings} exec "$@"', "sh"]
 
-    if unshare is None or subprocess.run([*prefix, "true"]).returncode != 0:
-        pytest.skip("user namespaces are not allowed here")
+    if subprocess.run([*prefix, "true"]).returncode != 0:
+        missing("User namespaces are not allowed here.")
 
     flask = str(Path(sys.executable).parent / "flask")
     return Process(*prefix, flask, "--debug", "wsrun", "--port", "0", cwd=directory)
