@@ -34,8 +34,8 @@ from .sessions import SavedSession
 from .websocket import WebSocket
 from .wire.connection import Connection
 from .wire.deflate import MalformedOffer, choose_compression
-from .wire.keepalive import SERVER_RESTART
 from .wire.protocol import Options
+from .wire.registry import SERVER_RESTART
 from .wire.transport import transport_for
 
 if t.TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import time
 import typing as t
@@ -11,6 +12,8 @@ from geventwebsocket.websocket import WebSocket as GeventWebSocket
 from .exceptions import ConnectionClosed
 from .wire import frames
 from .wire.closing import check_close
+from .wire.reader import AlreadyReceiving
+from .wire.writer import OutputEnded
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +33,23 @@ if t.TYPE_CHECKING:
     _Base = object
 else:
     _Base = GeventWebSocket
+
+
+class Handshake(enum.Enum):
+    """How far the handshake of a WebSocket has come."""
+
+    #: It can be accepted, or answered with HTTP.
+    PENDING = enum.auto()
+    ACCEPTED = enum.auto()
+    #: It is answered with HTTP.
+    REFUSED = enum.auto()
+
+
+_ACCEPTED = Handshake.ACCEPTED
+
+#: How long a handler that has received, but doesn't any more, is told that a connection
+#: with unread messages isn't closed, in seconds.
+UNREAD_PATIENCE = 0.5
 
 
 class WebSocket(_Base):
@@ -80,17 +100,20 @@ class WebSocket(_Base):
         self._subscriber: Subscriber | None = None
         self._switch_protocols = switch_protocols
         self._accept_lock = connection.transport.new_lock()
-        self._is_accepted = False
-        self._is_refused = False
-        self._receive_lock = connection.transport.new_lock()
+        self._handshake = Handshake.PENDING
         self._was_end_told = False
-        self._unread_when_asked: int | None = None
+        # The greenlet or thread that received first.
+        self._receiver: int | None = None
+        # How many messages were unread when that one asked whether it is closed, and
+        # when that was.
+        self._unread_when_asked = 0
+        self._asked_at = 0.0
 
     def __del__(self) -> None:
         """The base class would close the connection. That is done long before."""
 
     def __repr__(self) -> str:
-        if not self._is_accepted:
+        if self._handshake is not Handshake.ACCEPTED:
             state = "not accepted"
         elif self.connection.is_closed:
             state = f"closed with {self.close_code}"
@@ -131,7 +154,7 @@ class WebSocket(_Base):
 
         .. versionadded:: 1.0
         """
-        return self._is_accepted
+        return self._handshake is Handshake.ACCEPTED
 
     def accept(
         self, subprotocol: str | None = None, headers: Headers | None = None
@@ -160,17 +183,17 @@ class WebSocket(_Base):
         self, subprotocol: str | None = None, headers: Headers | None = None
     ) -> bool:
         """Accept the connection unless that is done, and say whether it was now."""
-        if self._is_accepted:
+        if self._handshake is Handshake.ACCEPTED:
             return False
         # Two greenlets may be the first to use the connection.
         self._accept_lock.acquire()
         try:
-            if self._is_accepted:
+            if self._handshake is Handshake.ACCEPTED:
                 return False
-            if self._is_refused:
+            if self._handshake is Handshake.REFUSED:
                 raise ConnectionClosed(1006, "answered with an HTTP response", self)
             self.subprotocol = self._switch_protocols(subprotocol, headers)
-            self._is_accepted = True
+            self._handshake = Handshake.ACCEPTED
             del self._switch_protocols  # Done once. It keeps much in memory.
             return True
         finally:
@@ -183,8 +206,9 @@ class WebSocket(_Base):
         """
         self._accept_lock.acquire()
         try:
-            self._is_refused = not self._is_accepted
-            return self._is_refused
+            if self._handshake is Handshake.PENDING:
+                self._handshake = Handshake.REFUSED
+            return self._handshake is Handshake.REFUSED
         finally:
             self._accept_lock.release()
 
@@ -201,23 +225,25 @@ class WebSocket(_Base):
         :raises ConnectionClosed: if ``None`` was returned before.
         :raises RuntimeError: if another greenlet or thread is receiving.
         """
-        if not self._is_accepted:
+        if self._handshake is not _ACCEPTED:
             self.ensure_accepted()
-        if not self._receive_lock.acquire(False):
+        reader = self.connection.reader
+        if self._receiver is None:
+            self._receiver = self.connection.transport.identify()
+        try:
+            message = reader.receive(
+                None if timeout is None else time.monotonic() + timeout
+            )
+        except AlreadyReceiving:
             raise RuntimeError(
                 "Another greenlet or thread is receiving from this WebSocket already."
                 " Receive in one place and hand the messages on from there."
-            )
-        try:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            message = self.connection.receive(deadline)
-            if message is None:
-                if self._was_end_told:
-                    raise self._closed_error()
-                self._was_end_told = True
-            return message
-        finally:
-            self._receive_lock.release()
+            ) from None
+        if message is None:
+            if self._was_end_told:
+                raise self._closed_error()
+            self._was_end_told = True
+        return message
 
     def __iter__(self) -> Iterator[Message]:
         """Receive messages until the connection is closed."""
@@ -226,6 +252,25 @@ class WebSocket(_Base):
             if message is None:
                 return
             yield message
+            del message  # It isn't kept while the next one is waited for.
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the connection is closed, for a handler that only sends.
+
+        Pings are answered meanwhile. What the client sends can be received later, but
+        what is more than ``SOCKETS_MAX_READ_AHEAD`` is thrown away.
+
+        :param timeout: seconds to wait at most. ``None`` waits for as long as the
+            connection lasts.
+        :return: ``False`` if it isn't closed yet.
+
+        .. versionadded:: 1.0
+        """
+        if self._handshake is not _ACCEPTED:
+            self.ensure_accepted()
+        return self.connection.wait_closed(
+            None if timeout is None else time.monotonic() + timeout
+        )
 
     def receive_json(self, timeout: float | None = None) -> t.Any:
         """Wait for the next message, and read it as JSON.
@@ -261,9 +306,10 @@ class WebSocket(_Base):
             is lost if a part of the message had gone out.
         :raises ConnectionClosed: if the connection is closed.
         """
-        if not self._is_accepted:
+        if self._handshake is not _ACCEPTED:
             self.ensure_accepted()
-        if self.connection.is_closed:
+        connection = self.connection
+        if connection.protocol.close is not None:
             raise self._closed_error()
         if isinstance(message, str):
             payload = message.encode()
@@ -281,13 +327,14 @@ class WebSocket(_Base):
         if self._subscriber is not None:
             # What this handler has published before comes before.
             self._subscriber.settle()
-        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            self.connection.write(
-                frames.TEXT if is_text else frames.BINARY, payload, deadline
+            connection.writer.write(
+                frames.TEXT if is_text else frames.BINARY,
+                payload,
+                None if timeout is None else time.monotonic() + timeout,
             )
-        except ConnectionClosed as error:
-            raise self._closed_error() from error
+        except OutputEnded:
+            raise self._closed_error() from None
 
     def send_json(self, value: t.Any, timeout: float | None = None) -> None:
         """Send a value as a text message of JSON.
@@ -343,10 +390,9 @@ class WebSocket(_Base):
                 f" {frames.MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}."
             )
         self.ensure_accepted()
-        try:
-            self.connection.send_control(opcode, payload)
-        except ConnectionClosed as error:
-            raise self._closed_error() from error
+        if self.connection.is_closed:
+            raise self._closed_error()
+        self.connection.send_control(opcode, payload)
 
     # Topics
 
@@ -453,18 +499,27 @@ class WebSocket(_Base):
     def closed(self) -> bool:
         """Whether the connection is closed, by either side or by its loss.
 
-        As long as messages from before the end are unread this is ``False``, so that
-        ``while not ws.closed`` around :meth:`receive` gets them all. A handler that
-        asks again without having received doesn't want them.
+        To whoever receives it is ``False`` as long as messages from before the end are
+        unread, so that ``while not ws.closed`` around :meth:`receive` gets them all,
+        unless it has asked for half a second without receiving any.
         """
-        if self._is_refused:
+        if self._handshake is Handshake.REFUSED:
             return True
         self.ensure_accepted()
-        if not self.connection.is_closed:
+        connection = self.connection
+        if not connection.is_closed:
             return False
-        unread, before = len(self.connection.messages), self._unread_when_asked
-        self._unread_when_asked = unread
-        return self.connection.closed_by == "server" or unread in (0, before)
+        unread = len(connection.messages)
+        if (
+            not unread
+            or connection.closed_by == "server"
+            or self._receiver != connection.transport.identify()
+        ):
+            return True
+        now = time.monotonic()
+        if self._unread_when_asked != unread:
+            self._unread_when_asked, self._asked_at = unread, now
+        return now >= self._asked_at + UNREAD_PATIENCE
 
     @property
     def close_code(self) -> int | None:
@@ -496,13 +551,25 @@ class WebSocket(_Base):
         :raises ValueError: if the code can't be sent, or the reason is too long.
         """
         reason = message.decode() if isinstance(message, bytes) else message or ""
+<<<<<<< HEAD
         check_close(code, reason)
         if not self._is_refused:
+=======
+        try:
+            payload = Close(code, reason).serialize()
+        except ProtocolError:
+            raise ValueError(
+                f"{code!r} is no close code that can be sent. Use 1000, another code"
+                " of RFC 6455 section 7.4.1, or one of your own from 4000 to 4999."
+            ) from None
+        if len(payload) > frames.MAX_CONTROL_PAYLOAD:
+            raise ValueError(
+                "The reason of a close has at most"
+                f" {frames.MAX_CONTROL_PAYLOAD - 2} bytes, not {len(payload) - 2}."
+            )
+        if self._handshake is not Handshake.REFUSED:
             self.ensure_accepted()
             self.connection.go_away(code, reason)
 
     def _closed_error(self) -> ConnectionClosed:
-        connection = self.connection
-        return ConnectionClosed(
-            connection.close_code or 1006, connection.close_reason, self
-        )
+        return self.connection.protocol.closed_error(self)

@@ -9,7 +9,7 @@ import typing as t
 import gevent
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
-from ..wire import keepalive as keeper
+from ..wire import registry
 from .handler import WebSocketHandler
 
 
@@ -47,7 +47,7 @@ class GunicornServer(PyWSGIServer):  # type: ignore[misc]
 
     def close(self) -> None:
         super().close()
-        keeper.close_all(*keeper.SERVER_RESTART)
+        registry.close_all(*registry.SERVER_RESTART)
         # Browsers keep connections open for their next request. The worker would wait
         # for them until its patience ends. A request that has come already is still
         # read and answered.
@@ -75,5 +75,5 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         if not self._is_quitting:
             self._is_quitting = True
             # What is called inside a signal handler must not block.
-            gevent.spawn(keeper.close_all, *keeper.SERVER_RESTART)
+            gevent.spawn(registry.close_all, *registry.SERVER_RESTART)
             super().handle_quit(sig, frame)

@@ -15,8 +15,8 @@ from websockets.protocol import CLOSED, CONNECTING, OPEN
 from websockets.uri import parse_uri
 
 from ..wire.connection import READ_SIZE
-from ..wire.keepalive import dismiss
 from ..wire.protocol import engine_logger
+from ..wire.registry import dismiss
 from ..wire.transport import transport_for
 
 if t.TYPE_CHECKING:

@@ -531,7 +531,7 @@ class Fanout:
         """
         subscriber.opening += tuple(topics)
         transport = subscriber.connection.transport
-        if transport.scheduler is not threading:
+        if transport.scheduler.is_hub:
             transport.call_soon(subscriber.settle)
             return
         timer = threading.Timer(OPENING_DELAY, subscriber.settle)

@@ -1,9 +1,7 @@
 """The shape of WebSocket frames (RFC 6455 section 5.2): bytes in, bytes out.
 
 Most traffic is whole, unfragmented, uncompressed messages. They are decoded and
-encoded here, which costs half of what the protocol engine takes for them. Every
-other frame is only measured here, so that the engine can be fed one whole frame
-at a time.
+encoded here, which costs half of what the library's engine takes for them.
 """
 
 from __future__ import annotations
@@ -52,6 +50,11 @@ class FrameHeader(t.NamedTuple):
     @property
     def opcode(self) -> int:
         return self.first_byte & 0x0F
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether a compressed message begins here."""
+        return bool(self.first_byte & RSV1)
 
 
 def read_header(buffer: bytes | bytearray, start: int) -> FrameHeader | None:
@@ -108,14 +111,25 @@ def read_message(
     return buffer[start] & 0x0F, payload, end
 
 
+def header(first_byte: int, length: int) -> bytes:
+    """Make the header of an unmasked frame, as a server sends it.
+
+    :param first_byte: FIN, the reserved bits and the opcode.
+    :param length: of the payload, in bytes.
+    """
+    if length < 126:
+        return bytes((first_byte, length))
+    if length < 65536:
+        return struct.pack("!BBH", first_byte, 126, length)
+    return struct.pack("!BBQ", first_byte, 127, length)
+
+
 def encode(opcode: int, payload: bytes) -> bytes:
     """Make an unmasked frame, as a server sends it, of a whole message."""
     length = len(payload)
-    if length < 126:
+    if length < 126:  # Most are: without another call.
         return bytes((0x80 | opcode, length)) + payload
-    if length < 65536:
-        return struct.pack("!BBH", 0x80 | opcode, 126, length) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, length) + payload
+    return header(0x80 | opcode, length) + payload
 
 
 class Fragments:

@@ -5,6 +5,7 @@ Nothing imports this but for a gevent socket.
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 import gevent
@@ -13,15 +14,133 @@ import gevent.lock
 import gevent.monkey
 import gevent.ssl
 
+from .keepalive import NEVER
+from .scheduler import Scheduler
 from .transport import Event, Lock, Task, Transport
 
 if t.TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from .scheduler import Alarm
+
+    T = t.TypeVar("T")
+
 # Those of real threads, also in a process that gevent has patched.
 _allocate_lock = gevent.monkey.get_original("_thread", "allocate_lock")
 _get_ident = gevent.monkey.get_original("_thread", "get_ident")
+_local = gevent.monkey.get_original("_thread", "_local")()
+
+#: How long a hub may run greenlets without looking at its sockets, in seconds, before
+#: a greenlet that uses a WebSocket lets it do so.
+TURN = 0.005
+
+#: How long a greenlet sleeps for that. Sleeping for 0 seconds lets other greenlets run,
+#: but the hub doesn't look at its sockets.
+_AN_INSTANT = 1e-9
+
+
+class Hub(Scheduler):
+    """A hub of gevent as far as WebSockets use it."""
+
+    is_hub = True
+
+    def __init__(self, hub: t.Any) -> None:
+        self.hub = hub
+        self.thread = _get_ident()
+        # When the turn ends, or that it begins with the next use of a WebSocket.
+        self._turn_end: float | None = None
+        # Called each time the hub has looked at its sockets.
+        self._check = hub.loop.check(ref=False)
+        self._check.start(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._turn_end = None
+
+    def end_turn(self) -> None:
+        """Let the hub look at its sockets, if it hasn't for too long."""
+        end = self._turn_end
+        if end is None:
+            self._turn_end = time.monotonic() + TURN
+        elif time.monotonic() >= end:
+            gevent.sleep(_AN_INSTANT)
+
+    def is_turn_over(self) -> bool:
+        """Whether the hub hasn't looked at its sockets for too long."""
+        end = self._turn_end
+        if end is None:
+            self._turn_end = time.monotonic() + TURN
+            return False
+        return time.monotonic() >= end
+
+    def is_here(self) -> bool:
+        """Whether this is the thread of the hub."""
+        return bool(_get_ident() == self.thread)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        if _get_ident() == self.thread:
+            self.hub.loop.run_callback(function)
+        else:
+            self.hub.loop.run_callback_threadsafe(function)
+
+    def run_or_call_soon(self, function: Callable[[], None]) -> None:
+        if _get_ident() == self.thread:
+            function()
+        else:
+            self.hub.loop.run_callback_threadsafe(function)
+
+    def new_alarm(self, function: Callable[[], None]) -> Alarm:
+        return _Timer(self.hub, function)
+
+    def new_mutex(self) -> t.Any:
+        return _allocate_lock()
+
+    def abandon(self) -> None:
+        self._check.stop()
+        if _local.__dict__.get("hub") is self:
+            del _local.hub
+
+
+class _Timer:
+    """An alarm on a hub. It doesn't keep the hub running."""
+
+    def __init__(self, hub: t.Any, function: Callable[[], None]) -> None:
+        self._hub = hub
+        self._function = function
+        self._timer: t.Any = None
+
+    def set(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+        if when != NEVER:
+            # Not zero: then the hub wouldn't look at its sockets meanwhile.
+            seconds = max(_AN_INSTANT, when - time.monotonic())
+            self._timer = self._hub.loop.timer(seconds, ref=False)
+            self._timer.start(self._function, update=True)
+
+
+def _this_hub() -> Hub:
+    """The scheduler of this thread's hub, of which each has one."""
+    hub = gevent.get_hub()
+    scheduler: Hub | None = getattr(_local, "hub", None)
+    if scheduler is None or scheduler.hub is not hub:
+        scheduler = _local.hub = Hub(hub)
+    return scheduler
+
+
+class _ThreadEvent:
+    """An event that is set once, and that a real thread waits for."""
+
+    def __init__(self) -> None:
+        self._lock = _allocate_lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        self._lock.release()
+
+    def wait(self) -> None:
+        self._lock.acquire()
 
 
 class GeventTransport(Transport):
@@ -31,10 +150,12 @@ class GeventTransport(Transport):
     the thread, in a process that isn't patched: gevent's own are used everywhere.
     """
 
+    scheduler: Hub
+
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, gevent.ssl.SSLSocket)
-        self._hub = gevent.get_hub()
-        self._thread = _get_ident()
+        self.scheduler = _this_hub()
+        self._hub = self.scheduler.hub
         # Made once: that takes longer than most of the waiting.
         self._read_watcher: t.Any = None
         self._write_watcher: t.Any = None
@@ -42,7 +163,7 @@ class GeventTransport(Transport):
         raw = getattr(sock, "_sock", None)
         if raw is not None and not self.is_tls:
             self._receive, self._send = raw.recv, raw.send
-        self._fileno = sock.fileno if raw is None else raw.fileno
+        self.fileno = sock.fileno if raw is None else raw.fileno
 
     def close(self) -> None:
         super().close()
@@ -51,18 +172,29 @@ class GeventTransport(Transport):
                 watcher.close()
         self._read_watcher = self._write_watcher = None
 
-    def wait_readable(self, timeout: float | None) -> bool:
-        if self._fileno() < 0:  # Closed by the server. The next use says so.
-            return True
-        if self._read_watcher is None:
-            self._read_watcher = self._hub.loop.io(self._fileno(), 1)
-        return self._wait(self._read_watcher, timeout)
+    def abandon(self) -> None:
+        self.unwatch_readable()
+        self.unwatch_writable()
 
-    def wait_writable(self, timeout: float | None) -> bool:
-        if self._fileno() < 0:
+    # The watchers of a socket that the server has closed can't be made. The next use
+    # of the socket says so.
+
+    def wait_readable(self, timeout: float | None = None) -> bool:
+        watcher = self._read_watcher
+        if watcher is None:
+            if self.fileno() < 0:
+                return True
+            watcher = self._read_watcher = self._hub.loop.io(self.fileno(), 1)
+        if timeout is None:
+            self._hub.wait(watcher)
             return True
+        return self._wait(watcher, timeout)
+
+    def wait_writable(self, timeout: float | None = None) -> bool:
         if self._write_watcher is None:
-            self._write_watcher = self._hub.loop.io(self._fileno(), 2)
+            if self.fileno() < 0:
+                return True
+            self._write_watcher = self._hub.loop.io(self.fileno(), 2)
         return self._wait(self._write_watcher, timeout)
 
     def _wait(self, watcher: t.Any, timeout: float | None) -> bool:
@@ -76,37 +208,57 @@ class GeventTransport(Transport):
             return True
         return False
 
+    def watch_readable(self, callback: Callable[[], None]) -> None:
+        if self._read_watcher is None:
+            if self.fileno() < 0:
+                self.call_soon(callback)
+                return
+            self._read_watcher = self._hub.loop.io(self.fileno(), 1)
+        self._read_watcher.start(callback)
+
+    def unwatch_readable(self) -> None:
+        if self._read_watcher is not None:
+            self._read_watcher.stop()
+
     def watch_writable(self, callback: Callable[[], None]) -> None:
-        if self._fileno() < 0:
-            self.call_soon(callback)  # It finds that out.
-            return
         if self._write_watcher is None:
-            self._write_watcher = self._hub.loop.io(self._fileno(), 2)
+            if self.fileno() < 0:
+                self.call_soon(callback)
+                return
+            self._write_watcher = self._hub.loop.io(self.fileno(), 2)
         self._write_watcher.start(callback)
 
     def unwatch_writable(self) -> None:
         if self._write_watcher is not None:
             self._write_watcher.stop()
 
-    @property
-    def scheduler(self) -> object:
-        return self._hub
+    def end_turn(self) -> None:
+        self.scheduler.end_turn()
 
-    def call_soon(self, function: Callable[[], None]) -> None:
-        if _get_ident() == self._thread:
-            self._hub.loop.run_callback(function)
-        else:
-            self._hub.loop.run_callback_threadsafe(function)
+    def is_turn_over(self) -> bool:
+        return self.scheduler.is_turn_over()
+
+    def is_here(self) -> bool:
+        return self.scheduler.is_here()
+
+    def run_aside(self, function: Callable[[], T]) -> T:
+        return t.cast("T", self._hub.threadpool.apply(function))
 
     def new_lock(self) -> Lock:
         return t.cast(Lock, gevent.lock.Semaphore())
 
-    def new_mutex(self) -> t.Any:
-        return _allocate_lock()
+    @staticmethod
+    def identify() -> int:
+        return id(gevent.getcurrent())
 
     @staticmethod
     def new_event() -> Event:
         return t.cast(Event, gevent.event.Event())
+
+    @staticmethod
+    def new_thread_event() -> _ThreadEvent:
+        # One of gevent's would wait on a hub of the thread's own.
+        return _ThreadEvent()
 
     @staticmethod
     def spawn(function: Callable[[], None]) -> Task:
@@ -114,4 +266,6 @@ class GeventTransport(Transport):
 
     @staticmethod
     def sleep(seconds: float) -> None:
-        gevent.sleep(seconds)
+        # Sleeping for 0 seconds would let other greenlets run, but not the hub look at
+        # its sockets.
+        gevent.sleep(max(_AN_INSTANT, seconds))

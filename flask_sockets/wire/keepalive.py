@@ -1,202 +1,147 @@
-"""The open WebSockets of this process: kept alive, and told when the server stops.
+"""When a client is pinged, and when it is given up. There is no clock here.
 
-One background task serves all connections of a gevent hub, or all connections of
-the threads of the process. It runs only while there are connections.
+A client that is there answers a ping in time (RFC 6455 section 5.5.2). What stands in
+the way of its pong excuses it: a frame that is still coming, what it has not read yet,
+or messages that the handler doesn't receive. But only while that makes progress.
 """
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
-import threading
-import time
+import dataclasses
+import enum
 import typing as t
-import weakref
-
-from ..serving import handover as servers
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable
 
-    from .transport import Event, Task, Transport
+#: How much of a frame has to come in the time for an answer, in bytes, so that it
+#: counts as one. A client that is there sends more even over a slow line.
+MIN_PROGRESS = 4096
 
-logger = logging.getLogger(__name__)
+#: How much the kernel may hold that nobody reads, in bytes, before the pong may not
+#: even have reached it.
+FULL = 65536
 
-#: How often each connection is looked after, in seconds. A handler that never
-#: receives learns within this time that its client has gone.
-INTERVAL = 0.4
-
-#: How long a process that ends waits for connections it has just closed, in seconds.
-GOODBYE = 1.0
-
-#: How clients are closed when their server ends. The code 1012 means "come again"
-#: (IANA's registry of close codes). Clients that reconnect by themselves, such as htmx
-#: and sockette, do so then, and stay away after 1001.
-SERVER_RESTART = (1012, "server restarting")
-
-#: How many connections are looked after before others may run.
-BATCH = 50
+NEVER = float("inf")
 
 
-class KeptConnection(t.Protocol):
-    """What the keeper asks of a connection. None of it may block."""
+class Verdict(enum.Enum):
+    """What is to be done about a client."""
 
-    transport: Transport
+    WAIT = enum.auto()
+    PING = enum.auto()
+    GIVE_UP = enum.auto()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed, or has started to."""
 
-    def look_after(self, now: float) -> None:
-        """Read what has come, answer pings, send pings, cut what is overdue.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signs:
+    """What was seen of a client so far."""
 
-        :param now: what :func:`time.monotonic` says.
+    #: Whole frames that were read.
+    frames: int
+    #: Bytes that were read.
+    read: int
+    #: Bytes that have come and aren't read, since enough was read ahead.
+    unread: int
+    #: Bytes that the client's kernel has confirmed.
+    confirmed: int
+    #: Whether something waits for the client to read.
+    is_blocked: bool
+
+
+class Keepalive:
+    """Decides what is to be done about one client.
+
+    All times are seconds of the same clock, whichever that is.
+
+    :param interval: how often the client is pinged.
+    :param timeout: how long an answer may take, and how long what was sent may make no
+        progress. ``None`` waits forever.
+    :param now: the time.
+    :param share: of the interval, after which the first ping is due. Connections that
+        were opened together are not to be pinged together.
+    """
+
+    __slots__ = (
+        "_at_ping",
+        "_interval",
+        "_next_ping",
+        "_overdue",
+        "_stalled",
+        "_stalled_since",
+        "_timeout",
+        "deadline",
+    )
+
+    def __init__(
+        self, interval: float, timeout: float | None, now: float, share: float = 1.0
+    ) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self._next_ping = now + interval * share
+        # While an answer is awaited: what had been seen before the ping, and when it
+        # is overdue.
+        self._at_ping: Signs | None = None
+        self._overdue = NEVER
+        # While something waits for the client to read: how much it had confirmed.
+        self._stalled: int | None = None
+        self._stalled_since = 0.0
+        #: When to check next.
+        self.deadline = self._next_ping
+
+    def check(self, now: float, look: Callable[[], Signs]) -> Verdict:
+        """Decide what is to be done now.
+
+        :param look: says what was seen. It is only called if it matters.
         """
+        if now < self.deadline:
+            return Verdict.WAIT
+        signs = look()
+        verdict = self._judge(now, signs)
+        self.deadline = min(self._next_ping, self._overdue)
+        if self._stalled is not None and self._timeout is not None:
+            self.deadline = min(self.deadline, self._stalled_since + self._timeout)
+        return verdict
 
-    def go_away(self, code: int, reason: str) -> None:
-        """Start to close the connection."""
-
-
-class _Keeper:
-    """The connections of one scheduler, and the task that looks after them."""
-
-    def __init__(self) -> None:
-        self.connections: set[KeptConnection] = set()
-        self.is_running = False
-        self.task: Task | None = None
-        #: Makes the task look at once whether it is still needed.
-        self.wake: Event | None = None
-
-    def run(self, sleep: Callable[[float], None], wake: Event) -> None:
-        while True:
-            wake.wait(INTERVAL)
-            wake.clear()
-            with _lock:
-                if not self.connections:
-                    self.is_running = False
-                    return
-            if servers.is_stopping():
-                close_all(*SERVER_RESTART)
-            self.make_rounds(sleep)
-
-    def make_rounds(self, sleep: Callable[[float], None]) -> None:
-        with _lock:
-            connections = list(self.connections)
-        for number, connection in enumerate(connections, 1):
-            try:
-                connection.look_after(time.monotonic())
-            except Exception:
-                logger.exception("Looking after a WebSocket failed.")
-            if number % BATCH == 0:
-                sleep(0)
-
-
-# Held for an instant only, and never while greenlets can switch.
-_lock = threading.Lock()
-# By scheduler. A hub goes with its thread.
-_keepers: MutableMapping[object, _Keeper] = weakref.WeakKeyDictionary()
+    def _judge(self, now: float, signs: Signs) -> Verdict:
+        timeout = self._timeout
+        if timeout is None:
+            if now < self._next_ping:
+                return Verdict.WAIT
+            self._next_ping = now + self._interval
+            return Verdict.PING
+        if not signs.is_blocked:
+            self._stalled = None
+        elif signs.confirmed != self._stalled:
+            self._stalled, self._stalled_since = signs.confirmed, now
+        elif now >= self._stalled_since + timeout:
+            return Verdict.GIVE_UP
+        if self._at_ping is not None:
+            if _is_answered(self._at_ping, signs):
+                self._at_ping = None
+                self._overdue = NEVER
+            elif now >= self._overdue:
+                return Verdict.GIVE_UP
+        if now < self._next_ping:
+            return Verdict.WAIT
+        if self._at_ping is not None:  # One ping at a time.
+            self._next_ping = self._overdue
+            return Verdict.WAIT
+        self._at_ping = signs
+        self._next_ping = now + self._interval
+        self._overdue = now + timeout
+        return Verdict.PING
 
 
-def keep(connection: KeptConnection) -> None:
-    """Look after a connection from now on."""
-    transport = connection.transport
-    with _lock:
-        keeper = _keepers.get(transport.scheduler)
-        if keeper is None:
-            keeper = _keepers[transport.scheduler] = _Keeper()
-        keeper.connections.add(connection)
-        start = not keeper.is_running
-        keeper.is_running = True
-    if not start:
-        return
-    sleep = transport.sleep  # All there is to keep of this one.
-    keeper.wake = wake = transport.new_event()
-    try:
-        keeper.task = transport.spawn(lambda: keeper.run(sleep, wake))
-    except BaseException:  # There may be too many threads.
-        with _lock:
-            keeper.connections.discard(connection)
-            keeper.is_running = False
-        raise
-
-
-def forget(connection: KeptConnection) -> None:
-    """Stop looking after a connection that has ended."""
-    with _lock:
-        keeper = _keepers.get(connection.transport.scheduler)
-        if keeper is not None:
-            keeper.connections.discard(connection)
-
-
-def dismiss(scheduler: object, timeout: float = GOODBYE) -> None:
-    """End the background task now, if it has nothing to look after.
-
-    Otherwise, or if this isn't called, it ends by itself. For tests, which are to
-    leave nothing behind.
-
-    :param timeout: seconds to wait at most.
-    """
-    with _lock:
-        keeper = _keepers.get(scheduler)
-        if keeper is None or not keeper.is_running or keeper.connections:
-            return
-        task, wake = keeper.task, keeper.wake
-    if task is not None and wake is not None:
-        wake.set()
-        task.join(timeout)
-
-
-def close_all(code: int, reason: str = "") -> None:
-    """Tell every open WebSocket of this process that the server goes away.
-
-    Returns at once. Connections whose client doesn't answer are cut a little later.
-
-    :param code: the close code. See :data:`SERVER_RESTART`.
-    :param reason: up to 123 bytes of UTF-8.
-    """
-    with _lock:
-        connections = [c for k in _keepers.values() for c in k.connections]
-    for connection in connections:
-        try:
-            connection.go_away(code, reason)
-        except Exception:  # The others are told all the same.
-            logger.exception("Closing a WebSocket failed.")
-
-
-def open_count() -> int:
-    """How many WebSockets of this process are open or still closing."""
-    with _lock:
-        return sum(len(keeper.connections) for keeper in _keepers.values())
-
-
-def _reset() -> None:
-    """A forked process has its parent's connections in memory, and its greenlets,
-    but not its threads. The connections are the parent's to look after."""
-    global _lock
-    _lock = threading.Lock()
-    for keeper in _keepers.values():
-        keeper.connections.clear()
-    _keepers.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset)
-
-
-@atexit.register
-def _say_goodbye() -> None:
-    """A server may stop without telling us, as that of 'flask run' does.
-
-    Give the handlers a moment: a socket that is cut while there is something to read
-    is reset, and the client may lose the Close frame.
-    """
-    with _lock:
-        connections = [c for k in _keepers.values() for c in k.connections]
-    untold = [connection for connection in connections if not connection.is_closed]
-    close_all(*SERVER_RESTART)
-    deadline = time.monotonic() + GOODBYE
-    while untold and open_count() and time.monotonic() < deadline:
-        untold[0].transport.sleep(0.01)
-        # A handshake may have been under way.
-        close_all(*SERVER_RESTART)
+def _is_answered(before: Signs, now: Signs) -> bool:
+    """Whether there is a sign of life since the ping."""
+    return (
+        now.frames != before.frames
+        or now.read - before.read >= MIN_PROGRESS
+        # The ping may be behind what the client hasn't read. Of the ping itself a
+        # confirmation says nothing: that is the kernel's, not the client's.
+        or (before.is_blocked and now.confirmed > before.confirmed)
+        # The pong may be behind what the handler hasn't received.
+        or now.unread != before.unread
+        or now.unread >= FULL
+    )

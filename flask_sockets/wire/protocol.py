@@ -1,35 +1,52 @@
 """What the bytes of a WebSocket mean: bytes in, messages and frames to send out.
 
 There are no sockets here, no waiting and no clock, and no locks either, though the
-side that reads and the side that writes both use this. Reading plain messages
-concerns one side only. All else may change what both may do, and has to be done one at
-a time: the connection has a lock for that.
+side that reads and the side that writes both use this. Messages concern one side only.
+What closes the connection concerns both, and has to be done one at a time: the
+connection has a lock for that.
+
+Messages, pings and pongs are read and written here, with as little ado as possible. How
+a connection closes is the business of the engine of the library *websockets*.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import enum
 import logging
+import sys
 import typing as t
 
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from ..exceptions import ConnectionClosed
 from . import frames
-from .writer import OutputEnded, Traffic
+from .frames import apply_mask
+from .writer import Traffic
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from websockets.extensions import Extension
-    from websockets.frames import Frame
 
 Message: t.TypeAlias = "str | bytes"
 
 #: How many messages are read ahead of a handler that doesn't receive.
 MAX_MESSAGES_AHEAD = 1000
+
+#: How many frames are read before others may run.
+FRAMES_AT_ONCE = 256
+
+#: How large a compressed message may become, in bytes, that is inflated while others
+#: wait. It takes a few milliseconds.
+INFLATED_AT_ONCE = 2**20
+
+#: No deflate stream grows more than this many times (https://zlib.net/zlib_tech.html).
+_MAX_GROWTH = 1032
 
 #: The engine's own words are of interest only to those who ask for them.
 engine_logger = logging.getLogger("flask_sockets.engine")
@@ -52,46 +69,68 @@ class Options:
     max_read_ahead: int
 
 
+class Close(t.NamedTuple):
+    """How a connection was closed, as the side that closed first says it."""
+
+    code: int
+    reason: str
+    #: ``"client"`` or ``"server"``.
+    by: str
+
+
+class Progress(enum.Enum):
+    """Why no more frames were read."""
+
+    #: The next one isn't all there yet.
+    DRAINED = enum.auto()
+    #: Others may run now. There is more.
+    MORE = enum.auto()
+    #: The messages before it have to be received first.
+    WAITING = enum.auto()
+    #: What comes next closes the connection: see :meth:`Protocol.read_end`.
+    END = enum.auto()
+
+
 class Protocol:
     """The server's side of the protocol after the handshake (RFC 6455 section 5).
-
-    Plain messages are read here. All other frames go through the engine of the
-    library *websockets*, one whole frame at a time.
 
     :param extensions: those that were agreed on in the handshake.
     """
 
     def __init__(self, options: Options, extensions: Sequence[Extension] = ()) -> None:
         self.options = options
-        self._engine = ServerProtocol(
-            state=OPEN, max_size=options.max_message_size, logger=engine_logger
-        )
-        self._engine.extensions = list(extensions)
+        self._engine = ServerProtocol(state=OPEN, logger=engine_logger)
+        self._extension = extensions[0] if extensions else None
         #: Whether messages may be compressed.
         self.is_compressed = bool(extensions)
 
         self._buffer: bytes | bytearray = b""
         self._fragments: frames.Fragments | None = None
+        # Whether the message that comes in fragments is compressed.
+        self._is_inflating = False
+        # What is wrong with the next frame: a close code and a reason.
+        self._violation: tuple[int, str] | None = None
         #: Messages that nobody has received yet.
         self.messages: collections.deque[Message] = collections.deque()
         self.received = Traffic()
+        #: How many whole frames were read.
+        self.frames_read = 0
         #: Whether nobody wants messages any more.
         self.is_discarding = False
+        #: Calls a function that takes long, and may let others run meanwhile.
+        self.run_aside: Callable[[Callable[[], Frame]], Frame] = lambda call: call()
 
-        #: Control frames that are to be sent next, in order.
+        #: The pong that answers the last ping, until it is taken.
+        self.pong: bytes | None = None
+        #: Frames that close the connection, until they are taken.
         self.frames_due: list[bytes] = []
-
-        #: Whether a Close frame was sent or received, or the connection was lost.
-        self.is_closed = False
-        #: The code and reason of the side that closed first.
-        self.close_code: int | None = None
-        self.close_reason = ""
-        #: ``"client"`` or ``"server"``, once it is closed.
-        self.closed_by: str | None = None
+        #: How it was closed. ``None`` until a Close frame was sent or received, or the
+        #: connection was lost.
+        self.close: Close | None = None
         #: Whether both sides have said Close, or the client may not say more.
         self.is_over = False
 
-    # For the side that reads
+    # Messages, for the side that reads
 
     @property
     def has_unread(self) -> bool:
@@ -110,108 +149,98 @@ class Protocol:
         else:
             self._buffer = data
 
-    def read_messages(self) -> bool:
-        """Read the plain messages that are next.
-
-        :return: whether there is something else behind them: see :meth:`read_frame`.
-        """
-        buffer = self._buffer
-        if self._fragments is not None:
-            return bool(buffer)
-        limit = self.options.max_message_size
-        start, size = 0, len(buffer)
-        while start < size:
-            whole = frames.read_message(buffer, start, limit)
-            if whole is None:
-                break
-            opcode, payload, end = whole
-            try:
-                message = payload.decode() if opcode == frames.TEXT else payload
-            except UnicodeDecodeError:
-                break  # Found once more when it is its turn.
-            self._deliver(message, len(payload))
-            start = end
-        if start:
-            self._drop(start)
-        return start < size
-
-    # For one at a time
-
-    def read_frame(self, ahead: bool) -> bool:
-        """Read the frame that is next, whatever it is.
+    def read(self, ahead: bool = False) -> Progress:
+        """Read the frames that are next.
 
         The handler may still answer a message that has a Close, or an error, behind
-        it. So whatever is no plain message waits until the messages before it are
-        received.
+        it. So these wait until the messages before them are received. What came
+        compressed waits as well: it may be a thousand times as large as the bytes.
 
-        :param ahead: don't wait for that.
-        :return: ``False`` if it has to wait, or isn't all there.
+        :param ahead: don't wait for that. What is compressed is inflated as long as
+            there is room.
         """
-        header = frames.read_header(self._buffer, 0)
-        if header is None or (
-            self.messages and (not ahead or self._has_to_wait(header))
-        ):
-            return False
-        end = header.size + header.payload_length
-        if not header.masked or self._is_too_large(header):
-            # The engine refuses such a frame without seeing its payload.
-            self._feed_engine(bytes(self._buffer[: header.size]))
-        elif (
-            header.opcode >= frames.CLOSE
-            and header.payload_length > frames.MAX_CONTROL_PAYLOAD
-        ):
-            # The engine would want the payload first.
-            self._engine.fail(1002, "control frame too long")
-        elif end > len(self._buffer):
-            return False
+        if self._violation is not None:
+            return self._wait_or_end(ahead)
+        buffer = self._buffer
+        start, size = 0, len(buffer)
+        limit = self.options.max_message_size
+        progress = Progress.DRAINED
+        count = 0
+        try:
+            while start < size:
+                if count == FRAMES_AT_ONCE:
+                    progress = Progress.MORE
+                    break
+                whole = None
+                if self._fragments is None:
+                    whole = frames.read_message(buffer, start, limit)
+                if whole is not None:
+                    opcode, payload, end = whole
+                    self._deliver(
+                        payload.decode() if opcode == frames.TEXT else payload,
+                        len(payload),
+                    )
+                    start = end
+                else:
+                    header = frames.read_header(buffer, start)
+                    if header is None:
+                        break
+                    outcome = self._read_other(header, buffer, start, ahead)
+                    if outcome is not None:
+                        progress = outcome
+                        break
+                    start += header.size + header.payload_length
+                count += 1
+        except UnicodeDecodeError as error:
+            progress = self._violate(1007, error.reason, ahead)
+        self.frames_read += count
+        if start:
+            self._drop(start)
+        return progress
+
+    def compress(self, opcode: int, payload: bytes) -> bytes:
+        """Make the frame of a whole message, compressed as agreed on.
+
+        For the side that writes. Each message depends on those before it.
+        """
+        assert self._extension is not None
+        frame = self._extension.encode(Frame(Opcode(opcode), payload))
+        first_byte = 0x80 | opcode | (frames.RSV1 if frame.rsv1 else 0)
+        return frames.header(first_byte, len(frame.data)) + frame.data
+
+    # The end, for one at a time
+
+    def read_end(self) -> None:
+        """Read the frame that closes the connection, after :meth:`read` said so."""
+        violation, self._violation = self._violation, None
+        if self.is_over:
+            return
+        if violation is not None:
+            self._engine.fail(*violation)
         else:
-            self._feed_engine(bytes(self._buffer[:end]))
+            header = frames.read_header(self._buffer, 0)
+            assert header is not None
+            end = header.size + header.payload_length
+            self._engine.receive_data(bytes(self._buffer[:end]))
+            self._drop(end)
         self._take_output()
         if self.is_over:
             self._buffer = b""
             self._fragments = None
-        else:
-            self._drop(end)
-        return True
 
     def receive_eof(self) -> None:
         """The connection is lost."""
         self._set_closed(1006, "", "client")
 
-    def compress(self, opcode: int, payload: bytes) -> bytes:
-        """Make the frame of a whole message, compressed as agreed on.
-
-        :raises OutputEnded: if the connection is closed.
-        """
-        if self.is_closed:
-            raise OutputEnded
-        if opcode == frames.TEXT:
-            self._engine.send_text(payload)
-        else:
-            self._engine.send_binary(payload)
-        return b"".join(self._engine.data_to_send())
-
-    def send_control(self, opcode: int, payload: bytes) -> None:
-        """Make a ping or pong due.
-
-        :raises ConnectionClosed: if the connection is closed.
-        """
-        self._check_open()
-        if opcode == frames.PING:
-            self._engine.send_ping(payload)
-        else:
-            self._engine.send_pong(payload)
-        self._take_output()
-
     def send_close(self, code: int, reason: str) -> None:
         """Make a Close frame due, unless the connection is closed."""
-        if not self.is_closed:
+        if self.close is None:
             self._engine.send_close(code, reason)
             self._take_output()
 
     def give_up(self) -> None:
         """Close a connection whose client answers nothing, unless it is closed."""
-        if not self.is_closed:
+        if self.close is None:
             reason = "keepalive ping timeout"
             self._set_closed(1006, reason, "server")
             self._engine.send_close(1011, reason)
@@ -221,25 +250,25 @@ class Protocol:
 
     def has_room(self) -> bool:
         """Whether more may be read ahead of the handler."""
-        return (
-            len(self.messages) < MAX_MESSAGES_AHEAD
-            and sum(map(len, self.messages.copy())) < self.options.max_read_ahead
+        messages = self.messages
+        return not messages or (
+            len(messages) < MAX_MESSAGES_AHEAD
+            # What they take in memory: a text with a single emoji takes four bytes for
+            # each character.
+            and sum(map(sys.getsizeof, messages.copy())) < self.options.max_read_ahead
         )
 
-    def closed_error(self) -> ConnectionClosed:
-        return ConnectionClosed(self.close_code or 1006, self.close_reason)
+    def closed_error(self, websocket: object = None) -> ConnectionClosed:
+        """What to raise since the connection is closed.
 
-    def _check_open(self) -> None:
-        if self.is_closed:
-            raise self.closed_error()
+        :param websocket: see :attr:`.ConnectionClosed.websocket`.
+        """
+        code, reason, _ = self.close or Close(1006, "", "client")
+        return ConnectionClosed(code, reason, websocket)
 
     def _set_closed(self, code: int, reason: str, by: str) -> None:
-        """Remember why the connection was closed. Whoever closes first says it."""
-        if not self.is_closed:
-            self.close_code = code
-            self.close_reason = reason
-            self.closed_by = by
-            self.is_closed = True
+        if self.close is None:
+            self.close = Close(code, reason, by)
 
     # What is read
 
@@ -253,95 +282,162 @@ class Protocol:
         else:
             del self._buffer[:size]
 
-    def _limit_for(self, first_byte: int) -> int | None:
+    def _violate(self, code: int, reason: str, ahead: bool) -> Progress:
+        """The next frame is not what the protocol allows."""
+        self._violation = code, reason
+        return self._wait_or_end(ahead)
+
+    def _wait_or_end(self, ahead: bool) -> Progress:
+        """The next frame closes the connection, when it is its turn."""
+        return Progress.WAITING if self.messages and not ahead else Progress.END
+
+    def _read_other(
+        self,
+        header: frames.FrameHeader,
+        buffer: bytes | bytearray,
+        start: int,
+        ahead: bool,
+    ) -> Progress | None:
+        """Read a frame that is no plain message.
+
+        :return: ``None`` if it is read, or why it isn't.
+        :raises UnicodeDecodeError: if it is text, but not UTF-8.
+        """
+        wrong = self._find_violation(header)
+        if wrong is not None:
+            return self._violate(*wrong, ahead)
+        begin = start + header.size
+        end = begin + header.payload_length
+        if end > len(buffer):
+            return Progress.DRAINED
+        opcode = header.opcode
+        if opcode == frames.CLOSE:
+            return self._wait_or_end(ahead)
+        if header.is_compressed or (
+            opcode == frames.CONTINUATION and self._is_inflating
+        ):
+            if self.messages and not (
+                ahead and (self.is_discarding or self.has_room())
+            ):
+                return Progress.WAITING
+        payload = apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
+        if opcode == frames.PING:
+            # A newer pong takes the place of one that isn't out yet (RFC 6455
+            # section 5.5.3).
+            self.pong = frames.encode(frames.PONG, payload)
+            return None
+        if opcode == frames.PONG:
+            return None
+        return self._read_data(header, payload, ahead)
+
+    def _find_violation(self, header: frames.FrameHeader) -> tuple[int, str] | None:
+        """What the header of a frame shows to be wrong, without its payload.
+
+        :return: the close code (RFC 6455 section 7.4.1) and a reason.
+        """
+        first_byte, opcode = header.first_byte, header.opcode
+        reserved = first_byte & 0x70
+        if opcode >= frames.CLOSE:
+            if opcode > frames.PONG:
+                return 1002, f"invalid opcode: 0x{opcode:02x}"
+            if not first_byte & 0x80:
+                return 1002, "fragmented control frame"
+            if header.payload_length > frames.MAX_CONTROL_PAYLOAD:
+                return 1002, "control frame too long"
+        elif opcode > frames.BINARY:
+            return 1002, f"invalid opcode: 0x{opcode:02x}"
+        elif opcode == frames.CONTINUATION:
+            if self._fragments is None:
+                return 1002, "unexpected continuation frame"
+        elif self._fragments is not None:
+            return 1002, "expected a continuation frame"
+        elif reserved == frames.RSV1 and self.is_compressed:
+            reserved = 0
+        if reserved:
+            return 1002, "reserved bits must be 0"
+        if not header.masked:
+            return 1002, "incorrect masking"
+        limit = self._limit_for(header)
+        if limit is not None:
+            before = 0 if self._fragments is None else self._fragments.size
+            if before + header.payload_length > limit:
+                return self._too_large()
+        return None
+
+    def _limit_for(self, header: frames.FrameHeader) -> int | None:
         """How large a message may be that has a frame which begins like this.
 
         A frame that may be compressed gets more room, since compression makes small
         or random payloads larger. The message that comes out is measured again.
         """
         limit = self.options.max_message_size
-        opcode = first_byte & 0x0F
-        if limit is None or opcode >= frames.CLOSE:
+        if limit is None or header.opcode >= frames.CLOSE:
             return None
-        if self.is_compressed and (
-            first_byte & frames.RSV1 or opcode == frames.CONTINUATION
+        if header.is_compressed or (
+            header.opcode == frames.CONTINUATION and self._is_inflating
         ):
             limit += limit // 16 + 64
         return limit
 
-    def _is_too_large(self, header: frames.FrameHeader) -> bool:
-        limit = self._limit_for(header.first_byte)
-        if limit is None:
-            return False
+    def _too_large(self) -> tuple[int, str]:
+        limit = self.options.max_message_size
+        return 1009, f"message exceeds limit of {limit} bytes"
+
+    def _read_data(
+        self, header: frames.FrameHeader, payload: bytes, ahead: bool
+    ) -> Progress | None:
+        """Put the frames of a message together."""
+        opcode, is_last = header.opcode, bool(header.first_byte & 0x80)
+        if opcode != frames.CONTINUATION:
+            self._is_inflating = header.is_compressed
+        if self._is_inflating:
+            try:
+                payload = self._inflate(opcode, payload, is_last)
+            except PayloadTooBig:
+                return self._violate(*self._too_large(), ahead=True)
+            except ProtocolError as error:
+                return self._violate(1002, str(error), ahead=True)
         before = 0 if self._fragments is None else self._fragments.size
-        return before + header.payload_length > limit
-
-    def _has_to_wait(self, header: frames.FrameHeader) -> bool:
-        """Whether a frame is not to be inflated yet, since enough was read ahead.
-
-        What came compressed may be a thousand times as large as the bytes read.
-        """
-        return (
-            self.is_compressed
-            and header.opcode < frames.CLOSE
-            and not self.is_discarding
-            and not self.has_room()
-        )
-
-    def _feed_engine(self, frame: bytes) -> None:
-        """Give the engine one frame, and do what it makes of it."""
-        opcode = frame[0] & 0x0F
-        # It would count a control frame towards the message around it. It inflates
-        # a compressed frame up to this size, less what came before, and never more.
-        self._engine.max_message_size = self._limit_for(frame[0])
-        if opcode == frames.CLOSE:
-            # A Close may come between the fragments of a message (RFC 6455 section
-            # 5.4), which the engine takes for an error.
-            self._engine.current_size = None
-        self._engine.receive_data(frame)
-        try:
-            for event in self._engine.events_received():
-                self._assemble(t.cast("Frame", event))
-        except UnicodeDecodeError as error:
-            self._engine.fail(1007, error.reason)
-
-    def _assemble(self, frame: Frame) -> None:
-        """Put the frames of a message together.
-
-        :raises UnicodeDecodeError: if it is text, but not UTF-8.
-        """
-        if frame.opcode in (frames.TEXT, frames.BINARY):
-            if frame.fin:
-                data = bytes(frame.data)
-                if not self._is_size_allowed(len(data)):
-                    return
-                text = frame.opcode == frames.TEXT
-                self._deliver(data.decode() if text else data, len(data))
-                return
-            self._fragments = frames.Fragments(int(frame.opcode))
-        elif frame.opcode != frames.CONTINUATION:
-            return
+        limit = self.options.max_message_size
+        if limit is not None and before + len(payload) > limit:
+            return self._violate(*self._too_large(), ahead=True)
+        if opcode != frames.CONTINUATION:
+            if is_last:
+                text = opcode == frames.TEXT
+                self._deliver(payload.decode() if text else payload, len(payload))
+                return None
+            self._fragments = frames.Fragments(opcode)
         fragments = self._fragments
-        assert fragments is not None  # The engine has seen to that.
-        if not self._is_size_allowed(fragments.size + len(frame.data)):
-            return
-        fragments.add(bytes(frame.data), frame.fin)
-        if frame.fin:
+        assert fragments is not None  # Or it would have been a violation.
+        fragments.add(payload, is_last)
+        maximum = self.options.max_fragments
+        if is_last:
             self._fragments = None
             self._deliver(fragments.join(), fragments.size)
-        elif (
-            self.options.max_fragments is not None
-            and fragments.count >= self.options.max_fragments
-        ):
-            self._engine.fail(1008, "too many fragments")
+        elif maximum is not None and fragments.count >= maximum:
+            return self._violate(1008, "too many fragments", ahead=True)
+        return None
 
-    def _is_size_allowed(self, size: int) -> bool:
-        """Whether a message of this size may be received. If not, fail."""
-        limit = self.options.max_message_size
-        if limit is None or size <= limit:
-            return True
-        self._engine.fail(1009, f"message exceeds limit of {limit} bytes")
-        return False
+    def _inflate(self, opcode: int, payload: bytes, is_last: bool) -> bytes:
+        """Inflate a frame, up to the limit of a message and never more.
+
+        :raises websockets.exceptions.ProtocolError: if that isn't possible.
+        """
+        extension = self._extension
+        assert extension is not None
+        first = opcode != frames.CONTINUATION
+        frame = Frame(Opcode(opcode), payload, fin=is_last, rsv1=first)
+        room = self.options.max_message_size
+        if room is not None and self._fragments is not None:
+            room -= self._fragments.size
+
+        def decode() -> Frame:
+            return extension.decode(frame, max_size=room)
+
+        most = len(payload) * _MAX_GROWTH
+        if min(most, most if room is None else room) > INFLATED_AT_ONCE:
+            return bytes(self.run_aside(decode).data)
+        return bytes(decode().data)
 
     def _deliver(self, message: Message, size: int) -> None:
         if self.is_discarding:

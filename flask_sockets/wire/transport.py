@@ -16,6 +16,10 @@ import typing as t
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .scheduler import Scheduler
+
+    T = t.TypeVar("T")
+
 #: Errors of a non-blocking socket that mean "not now".
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -48,6 +52,9 @@ class Transport:
     Nothing happens to the socket before :meth:`open`: until then the server still
     speaks HTTP on it.
     """
+
+    #: Where the handler runs.
+    scheduler: Scheduler
 
     def __init__(self, sock: socket.socket, tls_class: t.Any = ssl.SSLSocket) -> None:
         self.socket = sock
@@ -133,6 +140,17 @@ class Transport:
         """
         raise NotImplementedError
 
+    def watch_readable(self, callback: Callable[[], None]) -> None:
+        """Call a function again and again while there is something to read.
+
+        It is called on the scheduler, and must not block. Nobody may wait meanwhile.
+        """
+        raise NotImplementedError
+
+    def unwatch_readable(self) -> None:
+        """Don't call the function any more. It may still be in the middle of a call."""
+        raise NotImplementedError
+
     def watch_writable(self, callback: Callable[[], None]) -> None:
         """Call a function again and again while the kernel takes more.
 
@@ -144,10 +162,31 @@ class Transport:
         """Don't call the function any more. It may still be in the middle of a call."""
         raise NotImplementedError
 
-    #: Which hub, or that it is the threads of the process, runs the handler. Compare
-    #: schedulers by identity.
-    @property
-    def scheduler(self) -> object:
+    def abandon(self) -> None:
+        """Watch nothing any more. This is a forked process, the socket its parent's."""
+        raise NotImplementedError
+
+    def unread(self) -> int:
+        """How many bytes have come that nobody has read, 0 if that can't be known."""
+        return self._ask_kernel("FIONREAD")
+
+    def unconfirmed(self) -> int:
+        """How many bytes the kernel has that the other side's kernel hasn't confirmed,
+        0 if that can't be known. See ``SIOCOUTQ`` in :manpage:`tcp(7)`."""
+        return self._ask_kernel("TIOCOUTQ")
+
+    def _ask_kernel(self, request: str) -> int:
+        try:
+            import fcntl
+            import termios
+
+            answer = fcntl.ioctl(self.fileno(), getattr(termios, request), bytes(4))
+        except (ImportError, AttributeError, OSError, ValueError):
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
+
+    def fileno(self) -> int:
+        """The descriptor of the socket, -1 if the server has closed it."""
         raise NotImplementedError
 
     def call_soon(self, function: Callable[[], None]) -> None:
@@ -158,20 +197,41 @@ class Transport:
 
         .. versionadded:: 1.0
         """
+        self.scheduler.call_soon(function)
+
+    def end_turn(self) -> None:
+        """Let others run, if this greenlet has run for a long time."""
+        raise NotImplementedError
+
+    def is_turn_over(self) -> bool:
+        """Whether others should run. For those that can't wait."""
+        raise NotImplementedError
+
+    def is_here(self) -> bool:
+        """Whether this thread may use the connection: on gevent only that of its hub."""
+        raise NotImplementedError
+
+    def run_aside(self, function: Callable[[], T]) -> T:
+        """Call a function that takes long, and let others run meanwhile."""
         raise NotImplementedError
 
     def new_lock(self) -> Lock:
         """Make a lock that excludes whatever this server runs handlers in."""
         raise NotImplementedError
 
-    def new_mutex(self) -> t.Any:
-        """Make a lock that is held for an instant only, and never while greenlets can
-        switch. It excludes threads, so that nobody has to wait for it on a hub."""
+    @staticmethod
+    def identify() -> int:
+        """Tell apart the greenlets or threads that run handlers."""
         raise NotImplementedError
 
     @staticmethod
     def new_event() -> Event:
         """Make an event that whatever this server runs handlers in can wait for."""
+        raise NotImplementedError
+
+    @staticmethod
+    def new_thread_event() -> t.Any:
+        """Make an event that a thread which isn't the connection's can wait for."""
         raise NotImplementedError
 
     @staticmethod

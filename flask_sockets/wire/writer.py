@@ -97,7 +97,7 @@ class Writer:
         self._transport = transport
         self._on_failure = on_failure
         # For an instant at a time, also while the socket is written to.
-        self._mutex = transport.new_mutex()
+        self._mutex = transport.scheduler.new_mutex()
         self._outbox = _EMPTY
         # Control frames in the outbox, by opcode.
         self._controls: dict[int, _Piece] = {}
@@ -109,9 +109,8 @@ class Writer:
         self.traffic = Traffic()
         #: Bytes in the outbox that were offered.
         self.outbox_size = 0
-        #: Bytes of the outbox that the kernel has taken so far. While it grows the
-        #: client reads.
-        self.progress = 0
+        #: Bytes that the kernel has taken so far.
+        self.taken = 0
         #: Makes the frame of a message in place of :func:`.frames.encode`, if messages
         #: are compressed: each depends on those before it.
         self.compress: Callable[[int, bytes], bytes] | None = None
@@ -134,6 +133,7 @@ class Writer:
                 except OSError:
                     self._end()
                 else:
+                    self.taken += size
                     traffic = self.traffic
                     traffic.messages += messages
                     traffic.bytes += len(data)
@@ -217,6 +217,10 @@ class Writer:
         :raises TimeoutError: at the deadline.
         :raises OutputEnded: if the connection is closed, or lost meanwhile.
         """
+        if not self._transport.is_here():
+            self._write_from_elsewhere(opcode, payload, deadline)
+            return
+        self._transport.end_turn()
         try:
             with self._mutex:
                 if self.state is not Output.OPEN:
@@ -227,9 +231,11 @@ class Writer:
                 else:
                     frame = compress(opcode, payload)
                 size = 0 if self._outbox else self._transport.send(frame)
+                self.taken += size
                 if size == len(frame):
-                    self.traffic.messages += 1
-                    self.traffic.bytes += len(payload)
+                    traffic = self.traffic
+                    traffic.messages += 1
+                    traffic.bytes += len(payload)
                     return
                 piece = self._keep(frame, size)
                 piece.event = self._transport.new_event()
@@ -246,6 +252,27 @@ class Writer:
         self._wait_for(piece, deadline)
         self.traffic.messages += 1
         self.traffic.bytes += len(payload)
+
+    def _write_from_elsewhere(
+        self, opcode: int, payload: bytes, deadline: float | None
+    ) -> None:
+        """Send a message from a thread that isn't the hub's: a greenlet of that hub
+        does it, and this thread waits."""
+        done = self._transport.new_thread_event()
+        outcome: list[BaseException | None] = []
+
+        def write() -> None:
+            try:
+                self.write(opcode, payload, deadline)
+                outcome.append(None)
+            except BaseException as error:
+                outcome.append(error)
+            done.set()
+
+        self._transport.call_soon(lambda: self._transport.spawn(write) and None)
+        done.wait()
+        if outcome[0] is not None:
+            raise outcome[0]
 
     def _wait_for(self, piece: _Piece, deadline: float | None) -> None:
         assert piece.event is not None
@@ -280,6 +307,7 @@ class Writer:
         try:
             if not self._outbox:
                 size = self._transport.send(data)
+                self.taken += size
             if size < len(data):
                 self._keep(data, size)
         except OSError:
@@ -315,7 +343,7 @@ class Writer:
             size = self._transport.send(piece.data)
             if not size:
                 return
-            self.progress += size
+            self.taken += size
             if piece.is_offered:
                 self.outbox_size -= size
             if size < len(piece.data):

@@ -7,7 +7,7 @@ import dataclasses
 from flask_sockets.exceptions import explain_close_code
 from flask_sockets.handshake import is_handshake
 from flask_sockets.websocket import WebSocket
-from flask_sockets.wire.keepalive import close_all
+from flask_sockets.wire.registry import close_all
 
 __all__ = ["Ending", "close_all", "ending_of", "is_handshake"]
 
