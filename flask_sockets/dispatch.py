@@ -279,8 +279,9 @@ class SocketRequest:
                 self.extensions, extensions = choose_compression(offers)
             except MalformedOffer as error:
                 raise BadRequest(str(error)) from error
-        connection = Connection(transport_for(handover.socket), options, extensions)
-        connection.protocol.receive_data(handover.early)
+        connection = Connection(
+            transport_for(handover.socket), options, extensions, handover.early
+        )
         # The first use of the WebSocket may be in another greenlet or thread, where
         # Flask's context isn't.
         context = contextvars.copy_context()

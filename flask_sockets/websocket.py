@@ -183,12 +183,12 @@ class WebSocket(_Base):
         self, subprotocol: str | None = None, headers: Headers | None = None
     ) -> bool:
         """Accept the connection unless that is done, and say whether it was now."""
-        if self._handshake is Handshake.ACCEPTED:
+        if self.accepted:
             return False
         # Two greenlets may be the first to use the connection.
         self._accept_lock.acquire()
         try:
-            if self._handshake is Handshake.ACCEPTED:
+            if self.accepted:
                 return False
             if self._handshake is Handshake.REFUSED:
                 raise ConnectionClosed(1006, "answered with an HTTP response", self)
@@ -551,22 +551,7 @@ class WebSocket(_Base):
         :raises ValueError: if the code can't be sent, or the reason is too long.
         """
         reason = message.decode() if isinstance(message, bytes) else message or ""
-<<<<<<< HEAD
         check_close(code, reason)
-        if not self._is_refused:
-=======
-        try:
-            payload = Close(code, reason).serialize()
-        except ProtocolError:
-            raise ValueError(
-                f"{code!r} is no close code that can be sent. Use 1000, another code"
-                " of RFC 6455 section 7.4.1, or one of your own from 4000 to 4999."
-            ) from None
-        if len(payload) > frames.MAX_CONTROL_PAYLOAD:
-            raise ValueError(
-                "The reason of a close has at most"
-                f" {frames.MAX_CONTROL_PAYLOAD - 2} bytes, not {len(payload) - 2}."
-            )
         if self._handshake is not Handshake.REFUSED:
             self.ensure_accepted()
             self.connection.go_away(code, reason)

@@ -13,6 +13,7 @@ from flask import Flask
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from flask_sockets import Sockets
+from flask_sockets.wire import reader
 from flask_sockets.wire.deflate import Deflate, choose_compression
 
 from . import wire
@@ -460,9 +461,8 @@ def test_no_more_is_inflated_ahead_than_a_handler_that_waits_can_use(flavour):
     ws, peer = flavour.connect(max_size=16 * MIB, deflate=True)
     peer.send(*[bomb] * 6)
     connection = ws.connection
-    flavour.eventually(lambda: connection._read_ahead() or connection.messages)
-    for _ in range(3):
-        connection._read_ahead()
+    flavour.eventually(lambda: connection.messages)
+    flavour.sleep(3 * reader.PATIENCE)
     assert len(connection.messages) == 1
     for _ in range(6):
         assert ws.receive() == bytes(8 * MIB)

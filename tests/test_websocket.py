@@ -8,6 +8,7 @@ import struct
 import threading
 import typing as t
 
+import gevent
 import pytest
 from geventwebsocket.exceptions import WebSocketError as GeventWebSocketError
 from geventwebsocket.websocket import WebSocket as GeventWebSocket
@@ -15,7 +16,7 @@ from websockets.exceptions import ConnectionClosed as ClientConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from flask_sockets import ConnectionClosed, WebSocket, WebSocketError
-from flask_sockets.wire import keepalive as keeper
+from flask_sockets.wire import reader, registry
 
 from . import wire
 from .wire import (
@@ -47,8 +48,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _eager_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "INTERVAL", 0.02)
+def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PATIENCE", 0.02)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after what comes but a handler that receives."""
+    monkeypatch.setattr(reader, "PATIENCE", 1000)
 
 
 # Receiving
@@ -88,10 +95,9 @@ def test_receive_gives_up_in_time(flavour: Flavour) -> None:
     assert ws.receive(timeout=wire.PATIENCE) == "message"
 
 
-def test_receive_gives_up_in_time_among_pings(flavour: Flavour) -> None:
+def test_receive_gives_up_in_time_among_pings(patient: None, flavour: Flavour) -> None:
     """A client that sends something else without pause doesn't prolong it."""
     ws, _ = flavour.connect()
-    keeper.forget(ws.connection)
     transport: t.Any = ws.connection.transport
     transport.receive = lambda size: frame(PONG)
     with pytest.raises(TimeoutError):
@@ -103,17 +109,12 @@ def test_a_second_receiver_is_an_error(flavour: Flavour) -> None:
     """Which of the two would get a message is chance. The first goes on."""
     ws, peer = flavour.connect()
     first = flavour.spawn(ws.receive)
-    flavour.eventually(lambda: not ws.connection._read_lock.acquire(False) or _free(ws))
+    flavour.eventually(lambda: ws.connection.reader.is_busy)
     with pytest.raises(RuntimeError, match="receiving from this WebSocket already"):
         ws.receive()
     peer.send(frame(TEXT, b"for the first"), frame(TEXT, b"for the second"))
     assert first.result() == "for the first"
     assert ws.receive() == "for the second"
-
-
-def _free(ws: WebSocket) -> bool:
-    ws.connection._read_lock.release()
-    return False
 
 
 def test_of_many_receivers_one_receives(flavour: Flavour) -> None:
@@ -300,24 +301,28 @@ def test_a_reason_that_is_too_long_is_refused(flavour: Flavour) -> None:
 
 
 def test_closed_waits_for_unread_messages(flavour: Flavour) -> None:
-    """'while not ws.closed' around 'receive()' gets them all."""
+    """'while not ws.closed' around 'receive()' gets them all, whoever else looks."""
     ws, peer = flavour.connect()
-    peer.send(frame(TEXT, b"a"), frame(TEXT, b"b"), close_frame())
+    peer.send(*(frame(TEXT, b"%d" % number) for number in range(5)), close_frame())
+    messages = [ws.receive()]
     flavour.eventually(lambda: ws.connection.is_closed)
-    messages = []
     while not ws.closed:
+        assert not ws.closed
+        assert flavour.spawn(lambda: ws.closed).result()
         messages.append(ws.receive())
-    assert messages == ["a", "b"]
+    assert messages == ["0", "1", "2", "3", "4"]
 
 
 def test_closed_does_not_wait_for_who_does_not_receive(flavour: Flavour) -> None:
-    """A handler that asks again without having received doesn't want them."""
+    """Nor, for long, for who has received once."""
     ws, peer = flavour.connect()
     peer.send(frame(TEXT, b"a"), frame(TEXT, b"b"), close_frame())
     flavour.eventually(lambda: ws.connection.is_closed)
-    assert [ws.closed, ws.closed] == [False, True]
+    assert ws.closed
     assert ws.receive() == "a"
-    assert [ws.closed, ws.closed] == [False, True]
+    assert not ws.closed
+    flavour.eventually(lambda: ws.closed)
+    assert ws.receive() == "b"
 
 
 def test_closed_by_this_side_is_closed_at_once(flavour: Flavour) -> None:
@@ -590,7 +595,7 @@ def test_only_websocket_frames_come_after_the_handshake(
 ) -> None:
     """Nothing of the server's HTTP gets to the wire, nor is anything after the Close
     taken for HTTP. What came before the Close is answered first."""
-    monkeypatch.setattr(keeper, "INTERVAL", 0.4)
+    monkeypatch.setattr(reader, "PATIENCE", 0.4)
     with serve(kind, echo) as server:
         from websockets.client import ClientProtocol
         from websockets.uri import parse_uri
@@ -628,7 +633,7 @@ def test_a_server_tells_its_clients_that_it_stops(kind: str) -> None:
         for client in clients:
             client.send("x")
             assert client.recv(timeout=wire.PATIENCE) == "x"
-        keeper.close_all(1012, "reloading")
+        registry.close_all(1012, "reloading")
         for client in clients:
             assert close_of(client) == (1012, "reloading")
     assert server.errors == []
@@ -789,7 +794,7 @@ def test_a_lost_tls_connection_is_lost_for_all(
         sender = flavour.spawn(send)
         receiver = flavour.spawn(ws.receive)
         flavour.eventually(lambda: ws.connection.writer.is_blocked)
-        ws.connection._lose()
+        ws.connection.lose()
         # Others may be in the middle of using the encryption.
         tls_socket: t.Any = ws.connection.transport.socket
         assert tls_socket.version() is not None
@@ -826,3 +831,54 @@ def test_a_message_over_tls_cannot_be_taken_back(
             assert close_of(client) == (1006, "")
     assert seen == [True, 1006]
     assert "Error" not in caplog.text
+
+
+# Waiting for the end
+
+
+def test_a_handler_that_only_sends_waits_for_the_end(flavour: Flavour) -> None:
+    """Pings are answered meanwhile, and what was sent before can be received."""
+    ws, peer = flavour.connect()
+    peer.send(frame(TEXT, b"a"), frame(PING, b"x"))
+    waiter = flavour.spawn(ws.wait_closed)
+    assert peer.read() == (PONG, b"x")
+    ws.send("sent meanwhile")
+    assert peer.read() == (TEXT, b"sent meanwhile")
+    assert not waiter.is_done
+    peer.send(close_frame(4000))
+    assert waiter.result() is True
+    assert ws.close_code == 4000
+    assert ws.receive() == "a"
+
+
+def test_waiting_for_the_end_gives_up_in_time(flavour: Flavour) -> None:
+    """And leaves nothing behind."""
+    ws, peer = flavour.connect()
+    for timeout in (0, 0.02):
+        assert ws.wait_closed(timeout) is False
+    peer.send(frame(TEXT, b"a"))
+    assert ws.receive() == "a"
+
+
+def test_a_flood_does_not_hide_the_end(flavour: Flavour) -> None:
+    """What there is no room for is thrown away while nobody wants it."""
+    ws, peer = flavour.connect(max_read_ahead=1000)
+    waiter = flavour.spawn(ws.wait_closed)
+    peer.send(frame(TEXT, b"x" * 100) * 10_000, close_frame(4000))
+    assert waiter.result() is True
+    assert ws.close_code == 4000
+
+
+def test_a_thread_that_is_not_the_hubs_may_send() -> None:
+    """Also if the client isn't reading, and what goes wrong there is raised there."""
+    flavour = wire.Greenlets()
+    ws, peer = flavour.connect()
+    pool = gevent.get_hub().threadpool
+    large = pool.spawn(ws.send, bytes(2**22))
+    assert len(peer.read().payload) == 2**22
+    large.get()
+    peer.send(close_frame(4000))
+    assert ws.receive() is None
+    with pytest.raises(ConnectionClosed):
+        pool.apply(ws.send, ("late",))
+    flavour.clean_up()

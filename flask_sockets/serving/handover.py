@@ -11,8 +11,9 @@ import dataclasses
 import io
 import typing as t
 
+from ..wire.registry import watch_for_stop
 from . import _gevent_websocket
-from ._gunicorn import is_stopping as is_stopping
+from ._gunicorn import is_stopping
 from .clients import Handler
 from .early import peek
 
@@ -75,6 +76,8 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
     for key in SOCKET_KEYS:
         if key in environ:
             sock = environ[key]
+            if key.startswith("gunicorn."):
+                watch_for_stop(is_stopping)
             handler = Handler(environ, sock)
             return Handover(sock, handler, early=peek(sock, environ.get(INPUT_KEY)))
     return None

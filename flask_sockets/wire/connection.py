@@ -168,9 +168,15 @@ class Connection:
         """
         self.writer.when_room(callback)
 
-    def answer_ping(self, pong: bytes) -> None:
-        """Send the frame that answers a ping, if anything may still be sent."""
-        self.writer.put_control(pong)
+    def answer_pings(self, pongs: list[bytes]) -> None:
+        """Send the frames that answer pings, if anything may still be sent.
+
+        To a client that doesn't read the last one will do (RFC 6455 section 5.5.3).
+        """
+        if self.writer.is_blocked:
+            self.writer.put_control(pongs[-1])
+        else:
+            self.writer.put_control(b"".join(pongs))
 
     # The end
 

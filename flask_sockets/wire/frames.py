@@ -111,6 +111,11 @@ def read_message(
     return buffer[start] & 0x0F, payload, end
 
 
+def read_payload(buffer: bytes | bytearray, begin: int, end: int) -> bytes:
+    """Read the payload between two places, which has its mask before it."""
+    return apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
+
+
 def header(first_byte: int, length: int) -> bytes:
     """Make the header of an unmasked frame, as a server sends it.
 

@@ -78,16 +78,19 @@ class Hub(Scheduler):
         return bool(_get_ident() == self.thread)
 
     def call_soon(self, function: Callable[[], None]) -> None:
+        loop = self.hub.loop
+        if loop is None:
+            return  # The hub is gone, and all that was on it.
         if _get_ident() == self.thread:
-            self.hub.loop.run_callback(function)
+            loop.run_callback(function)
         else:
-            self.hub.loop.run_callback_threadsafe(function)
+            loop.run_callback_threadsafe(function)
 
     def run_or_call_soon(self, function: Callable[[], None]) -> None:
         if _get_ident() == self.thread:
             function()
         else:
-            self.hub.loop.run_callback_threadsafe(function)
+            self.call_soon(function)
 
     def new_alarm(self, function: Callable[[], None]) -> Alarm:
         return _Timer(self.hub, function)
@@ -163,7 +166,7 @@ class GeventTransport(Transport):
         raw = getattr(sock, "_sock", None)
         if raw is not None and not self.is_tls:
             self._receive, self._send = raw.recv, raw.send
-        self.fileno = sock.fileno if raw is None else raw.fileno
+            self.fileno = raw.fileno
 
     def close(self) -> None:
         super().close()

@@ -25,7 +25,6 @@ from websockets.server import ServerProtocol
 
 from ..exceptions import ConnectionClosed
 from . import frames
-from .frames import apply_mask
 from .writer import Traffic
 
 if t.TYPE_CHECKING:
@@ -120,8 +119,8 @@ class Protocol:
         #: Calls a function that takes long, and may let others run meanwhile.
         self.run_aside: Callable[[Callable[[], Frame]], Frame] = lambda call: call()
 
-        #: The pong that answers the last ping, until it is taken.
-        self.pong: bytes | None = None
+        #: The frames that answer pings, until they are taken.
+        self.pongs: list[bytes] = []
         #: Frames that close the connection, until they are taken.
         self.frames_due: list[bytes] = []
         #: How it was closed. ``None`` until a Close frame was sent or received, or the
@@ -313,18 +312,14 @@ class Protocol:
         opcode = header.opcode
         if opcode == frames.CLOSE:
             return self._wait_or_end(ahead)
-        if header.is_compressed or (
-            opcode == frames.CONTINUATION and self._is_inflating
-        ):
-            if self.messages and not (
-                ahead and (self.is_discarding or self.has_room())
-            ):
-                return Progress.WAITING
-        payload = apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
+        has_to_wait = self.messages and not (
+            ahead and (self.is_discarding or self.has_room())
+        )
+        if has_to_wait and self._is_compressed(header):
+            return Progress.WAITING
+        payload = frames.read_payload(buffer, begin, end)
         if opcode == frames.PING:
-            # A newer pong takes the place of one that isn't out yet (RFC 6455
-            # section 5.5.3).
-            self.pong = frames.encode(frames.PONG, payload)
+            self.pongs.append(frames.encode(frames.PONG, payload))
             return None
         if opcode == frames.PONG:
             return None
@@ -364,6 +359,12 @@ class Protocol:
                 return self._too_large()
         return None
 
+    def _is_compressed(self, header: frames.FrameHeader) -> bool:
+        """Whether the payload of a frame has to be inflated."""
+        if header.opcode == frames.CONTINUATION:
+            return self._is_inflating
+        return header.is_compressed
+
     def _limit_for(self, header: frames.FrameHeader) -> int | None:
         """How large a message may be that has a frame which begins like this.
 
@@ -373,9 +374,7 @@ class Protocol:
         limit = self.options.max_message_size
         if limit is None or header.opcode >= frames.CLOSE:
             return None
-        if header.is_compressed or (
-            header.opcode == frames.CONTINUATION and self._is_inflating
-        ):
+        if self._is_compressed(header):
             limit += limit // 16 + 64
         return limit
 

@@ -55,7 +55,9 @@ class AlreadyReceiving(Exception):
 class Owner(t.Protocol):
     """What a reader needs of its connection."""
 
-    def answer_ping(self, pong: bytes) -> None: ...
+    def answer_pings(self, pongs: list[bytes]) -> None:
+        """Send the frames that answer pings, or the last of them."""
+
     def read_end(self) -> None:
         """The next frame closes the connection: let the protocol read it."""
 
@@ -69,7 +71,7 @@ class Owner(t.Protocol):
 class _Nobody:
     """Owns a reader whose connection has ended."""
 
-    def answer_ping(self, pong: bytes) -> None: ...
+    def answer_pings(self, pongs: list[bytes]) -> None: ...
     def read_end(self) -> None: ...
     def lose(self) -> None: ...
     def look_soon(self, when: float) -> None: ...
@@ -150,16 +152,20 @@ class Reader:
         :return: ``False`` if whoever has it reads to the end.
         """
         while not self._is_finishing:
-            if not self._is_looking and self.state is not Input.ENDED:
+            if not self._is_held_for_an_instant():
                 # It may have been released just now.
                 if self._lock.acquire(False):
                     return True
-                if not self._is_looking and self.state is not Input.ENDED:
+                if not self._is_held_for_an_instant():
                     raise AlreadyReceiving
             # Only threads come here: on a hub nobody runs during a look.
             if self._lock.acquire(timeout=0.05):
                 return True
         return False
+
+    def _is_held_for_an_instant(self) -> bool:
+        """Whether no receiver may have the lock, or one that is about to leave."""
+        return self._is_looking or self.state is Input.ENDED
 
     def _read_until_served(self, deadline: float | None) -> None:
         if self._is_watching:
@@ -221,9 +227,10 @@ class Reader:
                 self._left = self._transport.new_event()
             self._left.clear()
             # A thread may hold the lock for an instant without setting this.
-            if not self._left.wait(min(0.05, max(0.0, deadline - time.monotonic()))):
-                if time.monotonic() >= deadline:
-                    return False
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            self._left.wait(min(0.05, remaining))
         return True
 
     def leave(self, timeout: float) -> None:
@@ -235,6 +242,11 @@ class Reader:
         if self._acquire_to_finish(time.monotonic() + timeout):
             self._lock.release()
         self._owner = _Nobody()  # It would be kept in memory.
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody receives, or looks after what comes, at this moment."""
+        return bool(self._lock.locked())
 
     # For the scheduler
 
@@ -389,9 +401,9 @@ class Reader:
             protocol.run_aside = self._transport.run_aside if may_wait else _call
         while True:
             progress = protocol.read(ahead)
-            pong, protocol.pong = protocol.pong, None
-            if pong is not None:
-                self._owner.answer_ping(pong)
+            if protocol.pongs:
+                pongs, protocol.pongs = protocol.pongs, []
+                self._owner.answer_pings(pongs)
             if progress is Progress.END:
                 self._owner.read_end()
                 if self.state is not Input.OPEN:

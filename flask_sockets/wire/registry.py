@@ -217,6 +217,8 @@ def close_all(code: int, reason: str = "") -> None:
     :param reason: up to 123 bytes of UTF-8.
     """
     for keeper in list(_keepers):
+        if not keeper.entries:
+            continue
         keeper.scheduler.run_or_call_soon(
             lambda keeper=keeper: keeper.close_all(code, reason)  # type: ignore[misc]
         )
@@ -225,6 +227,17 @@ def close_all(code: int, reason: str = "") -> None:
 def open_count() -> int:
     """How many WebSockets of this process are open or still closing."""
     return sum(len(keeper.entries) for keeper in list(_keepers))
+
+
+def dismiss(scheduler: Scheduler, timeout: float = GOODBYE) -> None:
+    """Let a scheduler that has no connection any more end what runs for it.
+
+    That happens by itself, but a little later. For tests, which are to leave nothing
+    behind.
+
+    :param timeout: seconds to wait at most.
+    """
+    scheduler.dismiss(timeout)
 
 
 def _reset() -> None:

@@ -57,5 +57,8 @@ class Scheduler:
     def end(self) -> None:
         """There is none any more."""
 
+    def dismiss(self, timeout: float) -> None:
+        """See :func:`.registry.dismiss`."""
+
     def abandon(self) -> None:
         """This is a forked process: all of it is its parent's."""

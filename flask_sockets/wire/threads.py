@@ -228,9 +228,6 @@ class ThreadTransport(Transport):
         # What is watched of it, by event.
         self._watched: dict[int, int] = {}
 
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
     def close(self) -> None:
         self.unwatch_readable()
         self.unwatch_writable()

@@ -62,6 +62,8 @@ class Transport:
         self.is_tls = self._tls_class is not None
         self._timeout_before: float | None = None
         self._is_shut_down = False
+        #: The descriptor of the socket, -1 if the server has closed it.
+        self.fileno = sock.fileno
         self._receive = sock.recv
         self._send = sock.send
 
@@ -185,10 +187,6 @@ class Transport:
             return 0
         return int.from_bytes(answer, sys.byteorder)
 
-    def fileno(self) -> int:
-        """The descriptor of the socket, -1 if the server has closed it."""
-        raise NotImplementedError
-
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call a function on the scheduler, from any thread.
 
@@ -208,7 +206,7 @@ class Transport:
         raise NotImplementedError
 
     def is_here(self) -> bool:
-        """Whether this thread may use the connection: on gevent only that of its hub."""
+        """Whether this thread may use the connection: on gevent that of its hub."""
         raise NotImplementedError
 
     def run_aside(self, function: Callable[[], T]) -> T:

@@ -160,7 +160,7 @@ class Writer:
             self._on_failure()
 
     def put_control(self, frame: bytes) -> None:
-        """Send a ping, pong or Close frame, if it may still be sent.
+        """Send a ping, pong or Close frame, if it may still be sent, or several pongs.
 
         A newer pong takes the place of one that isn't out yet (RFC 6455 section 5.5.3),
         and a ping that of a ping. So a client that sends pings but reads nothing makes
@@ -269,7 +269,10 @@ class Writer:
                 outcome.append(error)
             done.set()
 
-        self._transport.call_soon(lambda: self._transport.spawn(write) and None)
+        def begin() -> None:
+            self._transport.spawn(write)
+
+        self._transport.call_soon(begin)
         done.wait()
         if outcome[0] is not None:
             raise outcome[0]

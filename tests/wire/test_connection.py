@@ -10,9 +10,8 @@ import typing as t
 import pytest
 
 from flask_sockets import ConnectionClosed, WebSocket
-from flask_sockets.wire import connection as connection_module
-from flask_sockets.wire import frames
-from flask_sockets.wire import keepalive as keeper
+from flask_sockets.wire import frames, greenlets, reader
+from flask_sockets.wire.reader import Input
 from flask_sockets.wire.writer import Offer
 
 from .. import wire
@@ -38,8 +37,14 @@ def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
 
 
 @pytest.fixture(autouse=True)
-def _eager_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "INTERVAL", 0.02)
+def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PATIENCE", 0.02)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after what comes but a handler that receives."""
+    monkeypatch.setattr(reader, "PATIENCE", 1000)
 
 
 def receive_all(ws: WebSocket) -> list[str | bytes]:
@@ -81,10 +86,9 @@ def test_a_message_may_come_byte_by_byte(flavour: Flavour) -> None:
     assert task.result() == "x" * 200
 
 
-def test_a_timeout_of_zero_takes_what_has_come(flavour: Flavour) -> None:
+def test_a_timeout_of_zero_takes_what_has_come(patient: None, flavour: Flavour) -> None:
     """Though all there was had been read before: it asks once more."""
     ws, peer = flavour.connect()
-    keeper.forget(ws.connection)  # Which would read it.
     for text in ("a", "b"):
         peer.send(frame(TEXT, text.encode()))
         assert ws.receive(timeout=0) == text
@@ -154,18 +158,19 @@ def test_a_sent_message_is_not_kept_in_memory(flavour: Flavour) -> None:
         tracemalloc.stop()
 
 
-def test_a_large_message_in_small_pieces_takes_linear_time(flavour: Flavour) -> None:
+def test_a_large_message_in_small_pieces_takes_linear_time(
+    patient: None, flavour: Flavour
+) -> None:
     """Four times as much takes about four times as long, not sixteen times."""
     ws, _ = flavour.connect(max_size=None)
     connection = ws.connection
-    keeper.forget(connection)
 
     def feed(size: int) -> float:
         data = frame(BINARY, bytes(size))
         start = time.process_time()
         for position in range(0, len(data), 4096):
             connection.protocol.receive_data(data[position : position + 4096])
-            connection._parse(ahead=False)
+            connection.protocol.read()
         assert len(ws.receive() or b"") == size
         return time.process_time() - start
 
@@ -278,7 +283,7 @@ def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
     count = 30
     client = flavour.spawn(peer.send, frame(BINARY, bytes(MIB)) * count)
     flavour.eventually(lambda: not ws.connection.protocol.has_room())
-    flavour.sleep(10 * keeper.INTERVAL)
+    flavour.sleep(10 * reader.PATIENCE)
     assert 1 <= len(ws.connection.messages) <= 3
     for _ in range(count):
         assert len(ws.receive() or b"") == MIB
@@ -358,11 +363,10 @@ def test_a_bad_frame_closes_the_connection(
     ],
 )
 def test_messages_are_answered_before_the_end_behind_them(
-    flavour: Flavour, end: bytes, code: int
+    patient: None, flavour: Flavour, end: bytes, code: int
 ) -> None:
     """Though all of it comes at once: the handler takes one after the other."""
     ws, peer = flavour.connect()
-    keeper.forget(ws.connection)
     peer.send(frame(TEXT, b"a"), frame(BINARY, b"b"), end)
     for message in ws:
         ws.send(message)
@@ -460,10 +464,11 @@ def test_a_client_that_vanishes_is_1006(flavour: Flavour, how: str) -> None:
     assert caught.value.code == 1006
 
 
-def test_the_clients_last_word_counts_if_sending_fails(flavour: Flavour) -> None:
+def test_the_clients_last_word_counts_if_sending_fails(
+    patient: None, flavour: Flavour
+) -> None:
     """A handler that only sends finds a dead socket, with the Close frame unread."""
     ws, peer = flavour.connect(tcp=True)
-    keeper.forget(ws.connection)  # It would read that.
     peer.send(*map(frame, [TEXT] * 2, [b"read", b"unread"]), close_frame(4001, "bye"))
     assert ws.receive() == "read"
     peer.socket.close()
@@ -516,11 +521,7 @@ def test_finish_cuts_a_client_that_does_not_answer(flavour: Flavour) -> None:
         peer.socket.shutdown(socket.SHUT_RDWR)
     flooder.result()
     assert not ws.connection.messages
-    assert ws.connection not in _kept()
-
-
-def _kept() -> set[t.Any]:
-    return {c for k in keeper._keepers.values() for c in k.connections}
+    assert ws.connection.reader.state is Input.ENDED
 
 
 def test_finish_ends_whoever_is_still_at_the_socket(flavour: Flavour) -> None:
@@ -544,21 +545,32 @@ def test_finish_ends_whoever_is_still_at_the_socket(flavour: Flavour) -> None:
     peer.socket.close()
 
 
-def test_the_socket_is_given_back_when_nobody_uses_it(flavour: Flavour) -> None:
+def test_the_socket_is_given_back_when_nobody_uses_it(
+    patient: None, flavour: Flavour
+) -> None:
     """The keeper, or a greenlet left behind, may be in the middle of a read."""
     server, _ = flavour.pair()
     server.settimeout(12)
     ws = flavour.websocket(server)
     ws.accept()
-    connection = ws.connection
-    keeper.forget(connection)
-    assert connection._read_lock.acquire(False)
-    finisher = flavour.spawn(connection.finish, 1000, "", 0)
-    flavour.eventually(lambda: connection._is_at_end)
+    transport: t.Any = ws.connection.transport
+    receive, may_go_on = transport.receive, transport.new_event()
+
+    def receive_late(size: int) -> bytes:
+        may_go_on.wait()
+        assert server.gettimeout() == 0
+        return t.cast(bytes, receive(size))
+
+    transport.receive = receive_late
+    receiver = flavour.spawn(ws.receive)
+    flavour.eventually(lambda: ws.connection.reader.is_busy)
+    finisher = flavour.spawn(ws.connection.finish, 1000, "", 0)
+    flavour.eventually(lambda: ws.connection.reader.state is Input.ENDED)
     flavour.sleep(0.05)
     assert server.gettimeout() == 0
-    connection._read_lock.release()
+    may_go_on.set()
     finisher.result()
+    assert receiver.result() is None
     assert server.gettimeout() == 12
 
 
@@ -631,19 +643,6 @@ def test_messages_sent_at_once_never_interleave(flavour: Flavour) -> None:
     assert receiver.result() is None
 
 
-def test_a_receiver_sees_what_the_keeper_has_read(flavour: Flavour) -> None:
-    """It must not wait for more, if the keeper read while it came for the lock."""
-    ws, peer = flavour.connect()
-    lock = ws.connection._read_lock
-    assert lock.acquire(False)  # As the keeper does.
-    receiver = flavour.spawn(ws.receive)
-    flavour.sleep(0.05)
-    peer.send(frame(TEXT, b"read by the keeper"))
-    flavour.eventually(lambda: ws.connection._read_now(ahead=True))
-    lock.release()
-    assert receiver.result() == "read by the keeper"
-
-
 def test_finish_sees_what_another_has_read(flavour: Flavour) -> None:
     """It waits behind a receiver, which reads the client's Close."""
     ws, peer = flavour.connect()
@@ -658,7 +657,7 @@ def test_finish_sees_what_another_has_read(flavour: Flavour) -> None:
 
 def test_messages_and_looks_race(flavour: Flavour, monkeypatch: t.Any) -> None:
     """The keeper reads all the time, and nothing is lost, doubled or swapped."""
-    monkeypatch.setattr(keeper, "INTERVAL", 0)
+    monkeypatch.setattr(reader, "PATIENCE", 0)
     ws, peer = flavour.connect()
 
     def send() -> None:
@@ -675,18 +674,20 @@ def test_messages_and_looks_race(flavour: Flavour, monkeypatch: t.Any) -> None:
     assert ws.close_code == 4000
 
 
-def test_a_client_that_never_pauses_lets_others_run(monkeypatch: t.Any) -> None:
+def test_a_client_that_never_pauses_lets_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A gevent socket that always has something to read never waits by itself."""
-    monkeypatch.setattr(connection_module, "READ_SIZE", 1)
+    monkeypatch.setattr(greenlets, "TURN", 0)
     flavour = wire.Greenlets()
     ws, peer = flavour.connect()
-    ws.connection._turn_end = 0  # The turn is over.
-    for n in range(3):
-        peer.send(frame(PING, b"%d" % n), frame(TEXT, b"x"))
-        other = flavour.spawn(int)
-        assert ws.receive() == "x"
-        ws.connection._turn_end = 0
-        assert other.is_done
+    peer.send(frame(TEXT, b"x") * 100)
+    assert ws.receive() == "x"
+    for use in (ws.receive, lambda: ws.send("x")):
+        others = [flavour.spawn(int) for _ in range(2)]
+        use()
+        use()
+        assert all(other.is_done for other in others)
     flavour.clean_up()
 
 

@@ -1,21 +1,26 @@
+"""When a client is pinged and given up, by a clock of the test's and on connections."""
+
 from __future__ import annotations
 
-import os
-import threading
-import time
+import contextlib
+import dataclasses
 import typing as t
-import weakref
 
-import gevent
 import pytest
 
 from flask_sockets import ConnectionClosed
-from flask_sockets.wire import connection as connection_module
-from flask_sockets.wire import keepalive as keeper
+from flask_sockets.wire import reader
+from flask_sockets.wire.keepalive import (
+    FULL,
+    MIN_PROGRESS,
+    Keepalive,
+    Signs,
+    Verdict,
+)
 from flask_sockets.wire.protocol import MAX_MESSAGES_AHEAD
 
 from .. import wire
-from ..wire import CLOSE, PING, PONG, TEXT, Flavour, close_frame, frame
+from ..wire import PING, PONG, TEXT, Flavour, frame
 
 
 @pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
@@ -24,126 +29,139 @@ def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
 
 
 @pytest.fixture(autouse=True)
-def _eager_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "INTERVAL", 0.02)
+def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PATIENCE", 0.02)
 
 
-def is_running(flavour: Flavour) -> bool:
-    scheduler = threading if flavour.name == "threads" else gevent.get_hub()
-    kept = keeper._keepers.get(scheduler)
-    return kept is not None and kept.is_running
+# By a clock of the test's
 
 
-# What happens while the handler does something else
+@dataclasses.dataclass
+class Client:
+    """What is seen of a client."""
+
+    frames: int = 0
+    read: int = 0
+    unread: int = 0
+    confirmed: int = 0
+    is_blocked: bool = False
+
+    def __call__(self) -> Signs:
+        return Signs(**dataclasses.asdict(self))
 
 
-def test_pings_are_answered_while_the_handler_sleeps(flavour: Flavour) -> None:
-    """Each of them, with its payload (RFC 6455 section 5.5.3)."""
-    _, peer = flavour.connect()
-    pings = [b"%d" % number for number in range(10)]
-    peer.send(*(frame(PING, payload) for payload in pings))
-    assert [peer.read() for _ in pings] == [(PONG, payload) for payload in pings]
+def unasked() -> Signs:
+    raise AssertionError("nothing is due")
 
 
-def test_a_close_is_answered_while_the_handler_sleeps(flavour: Flavour) -> None:
-    """The client needn't wait for the handler."""
-    ws, peer = flavour.connect()
-    peer.send(frame(TEXT, b"unread"), close_frame(4000, "bye"))
-    assert [answer.close for answer in peer.read_to_end()] == [(4000, "bye")]
-    assert ws.receive() == "unread"
+def test_a_client_is_pinged_when_that_is_due() -> None:
+    """And not looked at before."""
+    keepalive = Keepalive(25, 20, now=100)
+    assert keepalive.deadline == 125
+    assert keepalive.check(124.9, unasked) is Verdict.WAIT
+    assert keepalive.check(125, Client()) is Verdict.PING
 
 
-@pytest.mark.parametrize("how", ["close", "end", "reset"])
-def test_a_handler_that_only_looks_sees_the_end(flavour: Flavour, how: str) -> None:
-    """A loop of 'while not ws.closed' ends, though nobody receives."""
-    ws, peer = flavour.connect(tcp=True)
-    peer.send(frame(TEXT, b"nobody reads that"))
-    if how == "close":
-        peer.send(close_frame(4000))
-    elif how == "end":
-        peer.socket.close()
-    else:
-        peer.reset()
-    flavour.eventually(lambda: ws.closed)
-    assert ws.close_code == (4000 if how == "close" else 1006)
+def test_clients_that_came_together_are_not_pinged_together() -> None:
+    """The first ping comes after a share of the interval."""
+    deadlines = [Keepalive(20, 20, 100, share).deadline for share in (0.1, 0.5, 1.0)]
+    assert deadlines == [102, 110, 120]
 
 
-def test_a_handler_that_only_sends_sees_the_end(flavour: Flavour) -> None:
-    """Its send raises, with the code and reason of the client."""
-    ws, peer = flavour.connect()
-
-    def handler() -> None:
-        while True:
-            ws.send("tick")
-            flavour.sleep(0.01)
-
-    task = flavour.spawn(handler)
-    peer.send(close_frame(4000, "enough"))
-    with pytest.raises(ConnectionClosed) as caught:
-        task.result()
-    assert (caught.value.code, caught.value.reason) == (4000, "enough")
-    assert peer.read_to_end()[-1].close == (4000, "enough")
+def test_a_client_that_answers_is_pinged_again() -> None:
+    """At the same interval, and with one look at it for each ping."""
+    keepalive = Keepalive(25, 25, now=0)
+    client = Client()
+    for number in range(1, 5):
+        assert keepalive.deadline == 25 * number
+        assert keepalive.check(25 * number, client) is Verdict.PING
+        client.frames += 1
 
 
-def test_a_handler_has_time_to_answer(flavour: Flavour) -> None:
-    """Between two looks, the keeper doesn't take in the Close behind a message."""
-    ws, peer = flavour.connect()
-    keeper.forget(ws.connection)
-    peer.send(frame(TEXT, b"question"), close_frame(4000))
-    assert ws.receive() == "question"
-    ws.connection.look_after(time.monotonic())
-    ws.send("answer")
-    ws.connection.look_after(time.monotonic())
-    assert ws.closed
-    answers = peer.read_to_end()
-    assert answers[0] == (TEXT, b"answer")
-    assert answers[1].close == (4000, "")
+def test_an_answer_may_take_longer_than_the_interval() -> None:
+    """There is one ping at a time."""
+    keepalive = Keepalive(10, 25, now=0)
+    client = Client()
+    assert keepalive.check(10, client) is Verdict.PING
+    assert keepalive.check(20, client) is Verdict.WAIT
+    client.frames += 1
+    assert keepalive.check(35, client) is Verdict.PING
 
 
-def test_a_handler_with_much_to_do_does_not_hinder_pings(flavour: Flavour) -> None:
-    """It receives all the time what was read at once, and never reads."""
-    ws, peer = flavour.connect()
-    keeper.forget(ws.connection)
-    peer.send(frame(TEXT) * 10)
-    assert ws.receive() == ""
-    peer.send(frame(PING, b"x"))
-    for _ in range(2):
-        assert ws.receive() == ""
-        ws.connection.look_after(time.monotonic())
-    assert peer.read() == (PONG, b"x")
+def test_a_client_that_answers_nothing_is_given_up() -> None:
+    """Its kernel has confirmed the ping, but that is not the client's doing."""
+    keepalive = Keepalive(25, 20, now=0)
+    client = Client()
+    assert keepalive.check(25, client) is Verdict.PING
+    client.confirmed += 2
+    assert keepalive.check(44.9, client) is Verdict.WAIT
+    assert keepalive.check(45, client) is Verdict.GIVE_UP
 
 
-def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
-    """A client that sends to a handler which doesn't receive has to wait."""
-    limit = 2**17
-    ws, peer = flavour.connect(max_read_ahead=limit)
-    keeper.forget(ws.connection)
-    text = "x" * 1024
-    sender = flavour.spawn(peer.send, frame(TEXT, text.encode()) * 4096)
-
-    def held() -> int:
-        ws.connection.look_after(time.monotonic())
-        return sum(map(len, ws.connection.messages))
-
-    flavour.eventually(lambda: held() >= limit)
-    for _ in range(50):
-        assert held() < 2 * limit
-    assert not sender.is_done
-    for _ in range(4096):
-        assert ws.receive() == text
-    sender.result()
+@pytest.mark.parametrize(
+    ("sign", "amount"),
+    [("frames", 1), ("read", MIN_PROGRESS), ("unread", 1), ("unread", FULL)],
+)
+def test_what_excuses_a_missing_pong(sign: str, amount: int) -> None:
+    """A frame, much of a frame, or that the pong is behind what nobody receives."""
+    keepalive = Keepalive(25, 20, now=0)
+    client = Client()
+    assert keepalive.check(25, client) is Verdict.PING
+    setattr(client, sign, amount)
+    assert keepalive.check(45, client) is Verdict.WAIT
+    assert keepalive.check(50, client) is Verdict.PING
 
 
-def test_a_client_whose_messages_pile_up_is_not_given_up(flavour: Flavour) -> None:
-    """Its pong is behind messages that the handler hasn't received."""
-    ws, peer = flavour.connect(ping_interval=0.02, ping_timeout=0.02)
-    connection = ws.connection
-    connection.messages.extend([b""] * MAX_MESSAGES_AHEAD)
-    assert [peer.read() for _ in range(4)] == [(PING, b"")] * 4
-    assert not ws.closed
+def test_a_few_bytes_of_a_frame_excuse_nothing() -> None:
+    """A client could send one now and then for ever."""
+    keepalive = Keepalive(25, 20, now=0)
+    client = Client()
+    assert keepalive.check(25, client) is Verdict.PING
+    client.read += MIN_PROGRESS - 1
+    assert keepalive.check(45, client) is Verdict.GIVE_UP
 
 
-# Keepalive
+def test_a_client_that_reads_slowly_is_not_given_up() -> None:
+    """The ping is behind what it hasn't read, of which it reads a bit."""
+    keepalive = Keepalive(25, 20, now=0)
+    client = Client(is_blocked=True)
+    for now in range(25, 500):
+        client.confirmed += 1
+        assert keepalive.check(now, client) is not Verdict.GIVE_UP
+
+
+def test_a_client_that_does_not_read_is_given_up() -> None:
+    """Though it sends pongs: a sender waits for it."""
+    keepalive = Keepalive(25, 20, now=0)
+    client = Client(is_blocked=True, confirmed=1000)
+    verdicts = []
+    while Verdict.GIVE_UP not in verdicts:
+        assert keepalive.deadline <= 70
+        client.frames += 1
+        verdicts.append(keepalive.check(keepalive.deadline, client))
+    assert verdicts == [Verdict.PING, Verdict.GIVE_UP]
+
+
+def test_a_client_that_reads_again_is_not_given_up() -> None:
+    """What it has read makes up for the time before."""
+    keepalive = Keepalive(25, 20, now=0)
+    client = Client(is_blocked=True)
+    assert keepalive.check(25, client) is Verdict.PING
+    client.is_blocked = False
+    client.frames += 1
+    assert keepalive.check(45, client) is Verdict.WAIT
+    assert keepalive.check(50, client) is Verdict.PING
+
+
+def test_without_a_timeout_nobody_is_given_up() -> None:
+    """Pings may be there for a proxy that cuts silent connections."""
+    keepalive = Keepalive(25, None, now=0)
+    client = Client(is_blocked=True)
+    for number in range(1, 100):
+        assert keepalive.check(25 * number, client) is Verdict.PING
+
+
+# On connections
 
 
 def test_a_silent_client_is_given_up(flavour: Flavour) -> None:
@@ -177,16 +195,6 @@ def test_a_client_that_answers_pings_lives(flavour: Flavour) -> None:
 PONG_PATIENCE = 5
 
 
-def test_any_sign_of_life_will_do(flavour: Flavour) -> None:
-    """A pong may be stuck behind a large message that is still on its way."""
-    ws, peer = flavour.connect(ping_interval=0.02, ping_timeout=PONG_PATIENCE)
-    data = frame(TEXT, b"x" * 10)
-    for position in range(len(data)):
-        assert peer.read() == (PING, b"")
-        peer.send(data[position : position + 1])
-    assert ws.receive() == "x" * 10
-
-
 def test_without_a_timeout_pings_go_on(flavour: Flavour) -> None:
     """They may be there for a proxy that cuts silent connections."""
     ws, peer = flavour.connect(ping_interval=0.02, ping_timeout=None)
@@ -204,205 +212,49 @@ def test_a_client_that_stopped_reading_is_given_up(flavour: Flavour) -> None:
     peer.socket.close()
 
 
-def test_a_client_that_reads_slowly_is_not_given_up(
-    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The ping can't pass the message before it. Its being read is a sign of life."""
-    ws, peer = flavour.connect(ping_interval=0.01, ping_timeout=1.5)
-    size = 4 * 2**20
-    sender = flavour.spawn(ws.send, bytes(size))
-    start = time.monotonic()
-    peer._read(10)
-    while size:
-        # All of it takes longer than the timeout.
-        while time.monotonic() - start < 3 * (1 - size / (4 * 2**20)):
-            flavour.sleep(0.01)
-        step = min(size, 2**18)
-        peer._read(step)
-        size -= step
-    sender.result()
+def test_a_client_whose_messages_pile_up_is_not_given_up(flavour: Flavour) -> None:
+    """Its pongs are behind messages that the handler hasn't received."""
+    ws, peer = flavour.connect(ping_interval=0.02, ping_timeout=PONG_PATIENCE)
+    peer.send(frame(TEXT) * 2 * MAX_MESSAGES_AHEAD)
+    for _ in range(4):
+        assert peer.read() == (PING, b"")
+        peer.send(frame(PONG))
     assert not ws.closed
-    assert peer.read() == (PING, b"")
+    assert ws.receive() == ""
 
 
-def test_a_race_with_the_handlers_close_is_quiet(
-    flavour: Flavour, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A ping or the end of patience may be due at the moment of a close."""
-    ws, _ = flavour.connect(ping_interval=0, ping_timeout=0)
-    connection = ws.connection
-    keeper.forget(connection)
-    connection.protocol.send_close(1000, "")  # By another, at this moment.
-    connection._keep_alive(time.monotonic(), False)
-    connection._keep_alive(time.monotonic() + 1, False)
-    assert ws.closed
-
-
-# The end of the server
-
-
-def test_close_all_tells_everyone(flavour: Flavour) -> None:
-    """Clients get the code and the reason, and receivers wake up."""
-    pairs = [flavour.connect() for _ in range(3)]
-    receivers = [flavour.spawn(ws.receive) for ws, _ in pairs]
-    assert keeper.open_count() >= 3
-    keeper.close_all(1012, "reloading")
-    for _, peer in pairs:
-        assert peer.read().close == (1012, "reloading")
-        peer.send(close_frame(1012))
-    for (ws, _), receiver in zip(pairs, receivers, strict=True):
-        assert receiver.result() is None
-        assert (ws.closed, ws.close_code, ws.close_reason) == (True, 1012, "reloading")
-        with pytest.raises(ConnectionClosed):
-            ws.send("late")
-
-
-def test_a_client_that_does_not_answer_a_close_is_cut(
-    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Even if the handler never ends."""
-    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.1)
-    ws, peer = flavour.connect()
+def test_a_client_that_trickles_a_frame_is_given_up(flavour: Flavour) -> None:
+    """A byte now and then is no answer."""
+    ws, peer = flavour.connect(ping_interval=0.05, ping_timeout=0.3)
     receiver = flavour.spawn(ws.receive)
-    keeper.close_all(1001)
-    assert [answer.opcode for answer in peer.read_to_end()] == [CLOSE]
+
+    def trickle() -> None:
+        with contextlib.suppress(OSError):
+            for byte in frame(TEXT, b"x" * 10_000):
+                peer.send(bytes((byte,)))
+                flavour.sleep(0.02)
+
+    trickler = flavour.spawn(trickle)
     assert receiver.result() is None
-    assert ws.close_code == 1001
-
-
-def test_close_all_does_not_wait_for_a_client_that_does_not_read(
-    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not even if a message to it is half sent."""
-    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.1)
-    ws, peer = flavour.connect()
-    sender = flavour.spawn(ws.send, bytes(2**26))
-    flavour.eventually(lambda: ws.connection.writer.is_blocked)
-    keeper.close_all(1001)
-    with pytest.raises(ConnectionClosed) as caught:
-        sender.result()
-    assert caught.value.code == 1001
+    assert ws.close_reason == "keepalive ping timeout"
     peer.socket.close()
+    trickler.result()
 
 
-def test_one_that_cannot_be_closed_does_not_keep_the_others_open(
-    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+def test_a_client_that_sends_pongs_but_does_not_read_is_given_up(
+    flavour: Flavour,
 ) -> None:
-    """Nine fail, in whatever order, and the tenth is told."""
+    """A send to it ends, and raises."""
+    ws, peer = flavour.connect(tcp=True, ping_interval=0.05, ping_timeout=0.3)
 
-    def fail(code: int, reason: str) -> None:
-        raise RuntimeError("expected")
+    def pretend() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer.send(frame(PONG))
+                flavour.sleep(0.02)
 
-    pairs = [flavour.connect() for _ in range(10)]
-    with monkeypatch.context() as context:
-        for ws, _ in pairs[1:]:
-            context.setattr(ws.connection, "go_away", fail)
-        keeper.close_all(1001, "going")
-    _, peer = pairs[0]
-    assert peer.read().close == (1001, "going")
-
-
-# The task
-
-
-def test_the_task_ends_with_the_last_connection(flavour: Flavour) -> None:
-    """No thread and no greenlet is left over, and the next connection starts one."""
-    for _ in range(2):
-        ws, peer = flavour.connect()
-        assert is_running(flavour)
-        assert keeper.open_count() >= 1
-        peer.socket.close()
-        ws.connection.finish(1000, "")
-        flavour.eventually(lambda: not is_running(flavour))
-        flavour.eventually(
-            lambda: "flask-sockets" not in {t.name for t in threading.enumerate()}
-        )
-
-
-def test_one_task_looks_after_all_connections(flavour: Flavour) -> None:
-    """There is no thread, greenlet or timer per connection."""
-    before = threading.active_count()
-    pairs = [flavour.connect() for _ in range(keeper.BATCH + 10)]
-    assert threading.active_count() <= before + 1
-    for _, peer in pairs:
-        peer.send(frame(PING, b"x"))
-    assert [peer.read() for _, peer in pairs] == [(PONG, b"x")] * len(pairs)
-
-
-def test_a_finished_connection_is_forgotten(flavour: Flavour) -> None:
-    """Nothing of it is kept in memory, not even of the first one."""
-    ws, peer = flavour.connect()
+    pretender = flavour.spawn(pretend)
+    with pytest.raises(ConnectionClosed, match="keepalive ping timeout"):
+        ws.send(bytes(2**26))
     peer.socket.close()
-    ws.connection.finish(1000, "")
-    reference = weakref.ref(ws.connection.transport)
-    other, _ = flavour.connect()  # The task goes on.
-    flavour._websockets.remove(ws)
-    del ws
-    flavour.eventually(lambda: reference() is None)
-    assert not other.closed
-
-
-def test_a_failure_with_one_connection_spares_the_others(
-    flavour: Flavour, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is logged, and the task goes on."""
-    broken, _ = flavour.connect()
-    _, peer = flavour.connect()
-
-    def look_after(now: float) -> None:
-        raise RuntimeError("broken")
-
-    broken.connection.look_after = look_after  # type: ignore[method-assign]
-    flavour.eventually(lambda: "broken" in caplog.text)
-    peer.send(frame(PING))
-    assert peer.read() == (PONG, b"")
-
-
-def test_a_task_that_cannot_start_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A process may have too many threads for a moment."""
-    flavour = wire.Threads()
-    flavour.eventually(lambda: not is_running(flavour))
-    server, client = flavour.pair()
-    ws = flavour.websocket(server)
-
-    def fail(function: t.Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ws.connection.transport, "spawn", fail, raising=False)
-        with pytest.raises(RuntimeError, match="thread"):
-            ws.accept()
-    ws.accept()
-    peer = wire.Peer(client)
-    peer.send(frame(PING))
-    assert peer.read() == (PONG, b"")
-    flavour.clean_up()
-
-
-def test_a_forked_process_leaves_the_connections_alone(flavour: Flavour) -> None:
-    """They are its parent's, and so is the task that looks after them."""
-    ws, peer = flavour.connect()
-    looks = []
-    look_after = ws.connection.look_after
-
-    def remember(now: float) -> None:
-        looks.append(os.getpid())
-        look_after(now)
-
-    ws.connection.look_after = remember  # type: ignore[method-assign]
-    pid = os.fork()
-    if not pid:  # No exception may get out of here.
-        try:
-            gevent.reinit()
-            quiet = keeper.open_count() == 0 and not keeper._keepers
-            keeper.close_all(1001)
-            gevent.sleep(10 * keeper.INTERVAL)
-            os._exit(0 if quiet and os.getpid() not in looks else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    ws.send("still here")
-    assert peer.read() == (TEXT, b"still here")
-    assert keeper.open_count() >= 1
+    pretender.result()

@@ -5,10 +5,8 @@ import typing as t
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-from flask_sockets import ConnectionClosed
 from flask_sockets.wire import protocol
-from flask_sockets.wire.protocol import Options, Protocol
-from flask_sockets.wire.writer import OutputEnded
+from flask_sockets.wire.protocol import FRAMES_AT_ONCE, Options, Progress, Protocol
 
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
 
@@ -29,8 +27,9 @@ def create(deflate: bool = False, **options: t.Any) -> Protocol:
 def read(protocol: Protocol, *data: bytes, ahead: bool = False) -> list[str | bytes]:
     """What there is to receive after these bytes."""
     protocol.receive_data(b"".join(data))
-    while protocol.read_messages() and protocol.read_frame(ahead):
-        pass
+    while (progress := protocol.read(ahead)) in (Progress.MORE, Progress.END):
+        if progress is Progress.END:
+            protocol.read_end()
     messages = list(protocol.messages)
     protocol.messages.clear()
     return messages
@@ -38,17 +37,9 @@ def read(protocol: Protocol, *data: bytes, ahead: bool = False) -> list[str | by
 
 def taken(protocol: Protocol) -> list[bytes]:
     """All the control frames that are due, as they would be sent."""
-    due, protocol.frames_due = protocol.frames_due, []
+    due = protocol.pongs + protocol.frames_due
+    protocol.pongs, protocol.frames_due = [], []
     return due
-
-
-def test_plain_messages_do_not_concern_who_sends() -> None:
-    """Nothing else is needed for them, so that no lock is taken for each."""
-    protocol = create()
-    protocol.receive_data(frame(TEXT, b"a") + frame(BINARY, b"b") + frame(TEXT, b"c"))
-    assert not protocol.read_messages()
-    assert list(protocol.messages) == ["a", b"b", "c"]
-    assert (protocol.received.messages, protocol.received.bytes) == (3, 3)
 
 
 def test_a_stream_may_be_cut_anywhere() -> None:
@@ -70,24 +61,46 @@ def test_a_stream_may_be_cut_anywhere() -> None:
     "behind",
     [
         close_frame(4000),
-        frame(PING),
         frame(TEXT, b"\xff"),
-        frame(TEXT, b"a", fin=False),
+        frame(TEXT, b"\xff", fin=False),
         frame(TEXT, masked=False),
+        frame(BINARY, length=2**63),
     ],
-    ids=["close", "ping", "not UTF-8", "fragment", "unmasked"],
+    ids=["close", "not UTF-8", "fragment not UTF-8", "unmasked", "too large"],
 )
-def test_what_is_no_plain_message_waits_for_those_before_it(behind: bytes) -> None:
+def test_what_closes_waits_for_the_messages_before_it(behind: bytes) -> None:
     """The handler may still answer these."""
-    protocol = create()
+    protocol = create(max_message_size=1000)
     protocol.receive_data(frame(TEXT, b"first") + behind)
-    assert protocol.read_messages()
-    assert not protocol.read_frame(ahead=False)
-    assert not protocol.is_closed
-    assert not protocol.frames_due
+    for _ in range(2):
+        assert protocol.read() is Progress.WAITING
+        assert list(protocol.messages) == ["first"]
+    assert protocol.close is None
     protocol.messages.clear()
-    assert protocol.read_messages()
-    assert protocol.read_frame(ahead=False)
+    assert protocol.read() is Progress.END
+    protocol.read_end()
+    assert protocol.close is not None
+    assert not protocol.messages
+
+
+def test_what_is_compressed_waits_for_the_messages_before_it() -> None:
+    """It may be a thousand times as large as the bytes that were read."""
+    protocol = create(deflate=True)
+    compressed = bytes.fromhex("f248cdc9c90700")  # RFC 7692 section 7.2.3.1
+    protocol.receive_data(frame(TEXT, compressed, reserved=4) * 2)
+    assert protocol.read() is Progress.WAITING
+    assert list(protocol.messages) == ["Hello"]
+
+
+def test_many_frames_are_read_in_turns() -> None:
+    """Others may run in between, however many there are in one read."""
+    protocol = create()
+    count = 3 * FRAMES_AT_ONCE
+    protocol.receive_data(frame(PING, b"x") * count)
+    for turn in range(1, 4):
+        assert protocol.read() is (Progress.MORE if turn < 3 else Progress.DRAINED)
+        assert len(protocol.pongs) == turn * FRAMES_AT_ONCE
+    assert protocol.frames_read == count
 
 
 def test_reading_ahead_waits_for_nothing() -> None:
@@ -129,22 +142,18 @@ def test_whoever_closes_first_says_why(first: str) -> None:
         "silence": (1006, "keepalive ping timeout", "server"),
     }[first]
     for _ in range(2):
-        found = (protocol.close_code, protocol.close_reason, protocol.closed_by)
+        found = protocol.close
         assert found == expected
         for action in actions.values():
             action()
 
 
-def test_nothing_is_sent_when_closed() -> None:
-    """The error has the code and the reason."""
-    protocol = create(deflate=True)
+def test_the_error_says_how_it_was_closed() -> None:
+    """It has the code and the reason."""
+    protocol = create()
     read(protocol, close_frame(4000, "bye"))
-    for opcode in (PING, PONG):
-        with pytest.raises(ConnectionClosed) as caught:
-            protocol.send_control(opcode, b"")
-        assert (caught.value.code, caught.value.reason) == (4000, "bye")
-    with pytest.raises(OutputEnded):
-        protocol.compress(TEXT, b"x")
+    error = protocol.closed_error("socket")
+    assert (error.code, error.reason, error.websocket) == (4000, "bye", "socket")
 
 
 def test_nothing_is_kept_after_the_end() -> None:
@@ -152,7 +161,7 @@ def test_nothing_is_kept_after_the_end() -> None:
     protocol = create()
     assert read(protocol, close_frame(), frame(TEXT, bytes(1000))) == []
     assert read(protocol, frame(TEXT, bytes(1000))) == []
-    assert not protocol._buffer
+    assert not protocol.has_unread
 
 
 def test_many_messages_leave_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,4 +171,16 @@ def test_many_messages_leave_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for count in range(4):
         assert ahead.has_room() == (count < 3)
         ahead.receive_data(frame(TEXT))
-        ahead.read_messages()
+        ahead.read()
+
+
+def test_a_text_takes_the_room_that_it_has_in_memory() -> None:
+    """A single emoji makes each character take four bytes."""
+    ahead = create(max_read_ahead=3000)
+    ahead.receive_data(frame(TEXT, b"x" * 1000))
+    ahead.read()
+    assert ahead.has_room()
+    ahead.messages.clear()
+    ahead.receive_data(frame(TEXT, b"x" * 1000 + "\N{GRINNING FACE}".encode()))
+    ahead.read()
+    assert not ahead.has_room()
