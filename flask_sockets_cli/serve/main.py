@@ -20,6 +20,7 @@ from flask.cli import NoAppException
 from ..channel import Channel, Message
 from ..settings import Settings
 from .failures import explain
+from .forks import leave_serving_to_this_process
 from .fresh_imports import imported_files, read_afresh
 from .hosts import TrustedHosts, only_for
 from .import_times import ImportTimes
@@ -88,6 +89,7 @@ def serve(
             read[path] = digest
 
     read_afresh(tell)
+    leave_serving_to_this_process(listener, commands, reports)
 
     with ImportTimes() as times:
         app, failure = load(settings, order["first"], order["crash"])
