@@ -220,7 +220,8 @@ def test_a_subclass_may_override_dispatch_request(serve: Serve, kind: str) -> No
     endpoint, blueprints, path = "a", list[str](), "/a/x"
 
     def handler(ws: WebSocket, name: str) -> t.Any:
-        ws.send(f"{name} {request.endpoint} {request.url_rule}")
+        assert request.url_rule is not None
+        ws.send(f"{name} {request.endpoint} {request.url_rule.rule}")
 
     if kind == "rule of the app":
         app.add_url_rule("/a/<name>", "a", handler, websocket=True)
