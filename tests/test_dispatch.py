@@ -301,11 +301,12 @@ def test_an_app_may_keep_an_error_from_its_teardown_functions(
     assert torn == [None]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_handler_that_is_ended_from_outside_says_come_again(
-    app: Flask, sockets: Sockets, serve: Serve
+    app: Flask, sockets: Sockets, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that stops ends its handlers with exceptions like this one."""
+    ended = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda args: ended.set())
 
     @sockets.route("/a")
     def handler(ws: WebSocket) -> t.Any:
@@ -315,6 +316,7 @@ def test_a_handler_that_is_ended_from_outside_says_come_again(
     with serve(app).connect("/a") as client:
         client.send("x")
         assert closing(client)[0] == 1012
+    assert ended.wait(10)
 
 
 # The handshake
