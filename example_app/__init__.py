@@ -3,8 +3,8 @@
 Start it with ``flask --app example_app wsrun --reload``, open the page in two tabs, and
 edit :data:`GREETING` below: the server reloads, and both tabs reconnect and show it.
 
-It is built the way a larger app would be: a factory, an extension object at module
-level, and a blueprint for each part of the app (:mod:`example_app.chat`).
+It is built the way a larger app would be: a factory, extension objects in a module of
+their own, and a blueprint for each part of the app (:mod:`example_app.chat`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ from typing import Any
 
 from flask import Flask, render_template
 
-from flask_sockets import Sockets, WebSocket
+from flask_sockets import WebSocket
 
-from .chat import chat
-from .rooms import Room
+from . import chat
+from .extensions import sockets
 
 #: Shown on the page, and sent again each time a browser connects.
 GREETING = "Open this page in a second tab and say hello."
 
-# Like any Flask extension: made here without an app, so that routes can be declared at
-# module level, and bound to an app in the factory.
-sockets = Sockets()
-sockets.register_blueprint(chat)
+sockets.register_blueprint(chat.blueprint)
 
 
 @sockets.route("/echo")
@@ -41,15 +38,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__)
     app.config["CHAT_GREETING"] = GREETING
     app.config["CHAT_ROOMS"] = ("lobby", "python", "random")
+    # Variables such as FLASK_CHAT_GREETING.
+    app.config.from_prefixed_env()
     app.config.from_mapping(config)
 
-    # The rooms are kept with the app and not at module level, so two apps share
-    # nothing. Each server process has its own: with several processes, people would
-    # meet only those in theirs, and messages would have to travel through something
-    # like Redis.
-    app.extensions["chat_rooms"] = {name: Room() for name in app.config["CHAT_ROOMS"]}
-
     sockets.init_app(app)
+    chat.init_app(app)
 
     # The page itself is an ordinary view; it opens the WebSocket from the browser.
     @app.route("/")

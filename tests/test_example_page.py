@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from .process import PATIENCE, Process, free_port, port_of
 
@@ -193,7 +193,7 @@ def test_what_is_typed_while_the_server_is_away_arrives_when_it_is_back(
 def test_a_page_that_was_cut_off_gets_what_it_missed_and_nothing_twice(
     ada: Tab, grace: Tab
 ) -> None:
-    """The history sent on reconnecting is merged with the messages on the page."""
+    """The page asks for what came after the last message it has seen."""
     ada.say("Before")
     grace.wait_for_texts("Before")
     grace.page.evaluate("disconnect()")
@@ -243,21 +243,44 @@ def test_the_page_fetches_nothing_from_elsewhere(server: Server, ada: Tab) -> No
 
 # ---- The same server without a browser ----
 
-JOIN = '{"type": "join", "name": "Mallory"}'
+
+class Guest:
+    """Somebody in a room without a page."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+        self.welcome = self.receive()
+        #: What there was to be read before the server said "ready".
+        self.messages: list[Any] = []
+        while (event := self.receive())["type"] != "ready":
+            if event["type"] == "message":
+                self.messages.append(event)
+
+    @property
+    def texts(self) -> list[str]:
+        return [message["text"] for message in self.messages]
+
+    def receive(self) -> Any:
+        """The next event, out of its envelope if it has one."""
+        event = json.loads(self.ws.recv(timeout=PATIENCE))
+        return event["data"] if "topic" in event else event
+
+    def receive_until(self, type: str) -> Any:
+        while (event := self.receive())["type"] != type:
+            pass
+        return event
+
+    def ask(self, message: str | bytes | dict[str, Any]) -> Any:
+        """Send one message, and return the answer."""
+        self.ws.send(json.dumps(message) if isinstance(message, dict) else message)
+        return self.receive()
 
 
-def ask(server: Server, path: str, *messages: str | bytes) -> list[str | bytes]:
-    """Send messages one by one over one connection; return the answer to each."""
-    answers = []
-    with connect(f"ws://127.0.0.1:{server.port}{path}") as ws:
-        for message in messages:
-            ws.send(message)
-            answers.append(ws.recv(timeout=PATIENCE))
-    return answers
-
-
-def ask_chat(server: Server, room: str, *messages: str | bytes) -> list[Any]:
-    return [json.loads(answer) for answer in ask(server, f"/chat/{room}", *messages)]
+@contextlib.contextmanager
+def enter(server: Server, room: str, **options: Any) -> Iterator[Guest]:
+    url = f"ws://127.0.0.1:{server.port}/chat/{room}?name=Mallory"
+    with connect(url, **options) as ws:
+        yield Guest(ws)
 
 
 @pytest.mark.parametrize(
@@ -269,12 +292,11 @@ def ask_chat(server: Server, room: str, *messages: str | bytes) -> list[Any]:
         ("[" * 100_000, "not JSON"),
         ("[]", "JSON object"),
         ("{}", "'type'"),
-        ('{"type": ["join"]}', "'type'"),
-        ('{"type": "message", "text": "Hello"}', "Join the room"),
-        ('{"type": "join"}', "must be text"),
-        ('{"type": "join", "name": 7}', "must be text"),
-        ('{"type": "join", "name": "  "}', "empty"),
-        (f'{{"type": "join", "name": "{"x" * 41}"}}', "at most 40"),
+        ('{"type": ["message"]}', "'type'"),
+        ('{"type": "rename"}', "must be text"),
+        ('{"type": "rename", "name": 7}', "must be text"),
+        ('{"type": "rename", "name": "  "}', "empty"),
+        (f'{{"type": "rename", "name": "{"x" * 41}"}}', "at most 40"),
     ],
     ids=lambda value: repr(value[:20]),
 )
@@ -282,10 +304,11 @@ def test_bad_input_is_answered_and_the_connection_stays(
     shared_server: Server, message: str | bytes, reason: str
 ) -> None:
     """The server says what is wrong with a message, and the next good one works."""
-    error, welcome = ask_chat(shared_server, "lobby", message, JOIN)
-    assert error["type"] == "error"
-    assert reason in error["message"]
-    assert welcome["type"] == "welcome"
+    with enter(shared_server, "lobby") as guest:
+        error = guest.ask(message)
+        assert error["type"] == "error"
+        assert reason in error["message"]
+        assert guest.ask({"type": "rename", "name": "Eve"})["type"] == "renamed"
 
 
 @pytest.mark.parametrize(
@@ -296,63 +319,73 @@ def test_a_message_that_is_refused_is_named_in_the_error(
     shared_server: Server, text: object, reason: str
 ) -> None:
     """The error carries the id of the message, so a page can give up sending it."""
-    message = json.dumps({"type": "message", "id": "m-1", "text": text})
-    error = ask_chat(shared_server, "lobby", JOIN, message)[1]
-    assert error["type"] == "error"
-    assert error["id"] == "m-1"
-    assert reason in error["message"]
+    with enter(shared_server, "lobby") as guest:
+        error = guest.ask({"type": "message", "id": "m-1", "text": text})
+        assert error["type"] == "error"
+        assert error["id"] == "m-1"
+        assert reason in error["message"]
 
 
 def test_half_a_surrogate_pair_does_not_poison_a_room(shared_server: Server) -> None:
     """What cannot be sent as UTF-8 never gets into the history."""
-    half = '{"type": "message", "text": "\\ud83d"}'
-    assert ask_chat(shared_server, "random", JOIN, half)[1]["text"] == "?"
-    (welcome,) = ask_chat(shared_server, "random", JOIN)
-    assert [message["text"] for message in welcome["history"]] == ["?"]
+    with enter(shared_server, "random") as guest:
+        half = '{"type": "message", "text": "\\ud83d"}'
+        assert guest.ask(half)["text"] == "?"
+    with enter(shared_server, "random") as guest:
+        assert guest.texts == ["?"]
 
 
 def test_a_room_remembers_its_last_fifty_messages(shared_server: Server) -> None:
     """A newcomer gets the latest messages, the oldest of them first."""
-    said = [json.dumps({"type": "message", "text": str(n)}) for n in range(53)]
-    ask_chat(shared_server, "python", JOIN, *said)
-    (welcome,) = ask_chat(shared_server, "python", JOIN)
-    texts = [message["text"] for message in welcome["history"]]
-    assert texts == [str(n) for n in range(3, 53)]
+    with enter(shared_server, "python") as guest:
+        for n in range(53):
+            guest.ask({"type": "message", "text": str(n)})
+    with enter(shared_server, "python") as guest:
+        assert guest.texts == [str(n) for n in range(3, 53)]
 
 
 def test_a_member_who_does_not_read_holds_up_nobody(server: Server) -> None:
     """Everybody else chats on, and the one who does not read is dropped with 1013."""
-    url = f"ws://127.0.0.1:{server.port}/chat/lobby"
     # A small buffer of its own, so that what is not read soon waits in the server.
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     sock.connect(("127.0.0.1", server.port))
-    with connect(url, sock=sock, max_queue=1) as slow, connect(url) as ada:
-        for ws in (slow, ada):
-            ws.send(JOIN)
-            assert json.loads(ws.recv(timeout=PATIENCE))["type"] == "welcome"
+    with (
+        enter(server, "lobby", sock=sock, max_queue=1) as slow,
+        enter(server, "lobby") as ada,
+    ):
         # 24 KB each on the wire, and in all more than buffers and outbox hold.
         text = "\N{WAVING HAND SIGN}" * 2000
         for n in range(600):
-            ada.send(json.dumps({"type": "message", "id": str(n), "text": text}))
-            assert json.loads(ada.recv(timeout=PATIENCE))["id"] == str(n)
+            ada.ws.send(json.dumps({"type": "message", "id": str(n), "text": text}))
+            assert ada.receive_until("message")["id"] == str(n)
         with contextlib.suppress(ConnectionClosed):
             while True:
-                slow.recv(timeout=PATIENCE)
-        assert slow.close_code == 1013
-        assert json.loads(ada.recv(timeout=PATIENCE))["type"] == "left"
+                slow.receive()
+        assert slow.ws.close_code == 1013
+    with enter(server, "lobby") as ada:
+        assert ada.welcome["people"] == ["Mallory"]
 
 
 def test_echo_sends_text_back_as_text_and_binary_as_binary(
     shared_server: Server,
 ) -> None:
     """The smallest route of the example keeps the kind of every message."""
-    messages: list[str | bytes] = ["text \N{WAVING HAND SIGN}", b"\x00\xff", "", b""]
-    assert ask(shared_server, "/echo", *messages) == messages
+    with connect(f"ws://127.0.0.1:{shared_server.port}/echo") as ws:
+        for message in ("text \N{WAVING HAND SIGN}", b"\x00\xff", "", b""):
+            ws.send(message)
+            assert ws.recv(timeout=PATIENCE) == message
 
 
-def test_a_room_that_does_not_exist_cannot_be_entered(shared_server: Server) -> None:
-    """The handshake for an unknown room is refused with 404."""
-    with pytest.raises(InvalidStatus) as caught:
-        ask(shared_server, "/chat/nowhere", JOIN)
-    assert caught.value.response.status_code == 404
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("nowhere?name=Eve", 404), ("lobby", 400), (f"lobby?name={'x' * 41}", 400)],
+)
+def test_a_room_can_be_entered_if_it_exists_and_by_name(
+    shared_server: Server, path: str, status: int
+) -> None:
+    """Everything else is answered by HTTP."""
+    url = f"ws://127.0.0.1:{shared_server.port}/chat/{path}"
+    with pytest.raises(InvalidStatus) as caught, connect(url):
+        pass
+    assert caught.value.response.status_code == status
