@@ -117,10 +117,12 @@ class SocketRequest:
                 response = self.dispatch()
             except Exception as error:
                 self.error = error
-                self.set_close(1011)
-                response = _flask.handle_exception(context, error)
-            if not self.is_switched():
-                assert response is not None
+                if self.is_left_to_http():
+                    response = _flask.handle_exception(context, error)
+                else:
+                    response = None
+                    self.handle_error(error)
+            if response is not None:
                 body = response(self.environ, start_response)
         except BaseException as error:
             # The server kills the handler, or the app lets exceptions pass.
@@ -158,6 +160,13 @@ class SocketRequest:
         if self.websocket is None:
             return self.argument is not None
         return self.websocket.connection.has_begun or self.is_upgraded
+
+    def is_left_to_http(self) -> bool:
+        """Whether an HTTP response is the answer. From then on it is too late for any
+        greenlet or thread to accept the WebSocket."""
+        if self.websocket is None:
+            return self.argument is None
+        return not self.is_upgraded and self.websocket.refuse()
 
     def set_close(self, code: int, reason: str = "") -> None:
         self.close_code = code
@@ -204,9 +213,7 @@ class SocketRequest:
                 rv = _flask.handle_user_exception(self.context, error)
         if self.websocket is not None:
             self.websocket.end_subscriptions()
-        if self.argument is None or (
-            self.websocket and not self.is_upgraded and self.websocket.refuse()
-        ):
+        if self.is_left_to_http():
             # Without a response Flask says that the view returned none.
             return _flask.finalize_request(
                 self.context, t.cast("ResponseReturnValue", rv)

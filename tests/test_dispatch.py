@@ -160,6 +160,25 @@ def test_an_error_before_the_handshake_is_a_500(
     assert [type(error) for error in torn] == [KeyError]
 
 
+def test_a_websocket_that_was_answered_with_http_is_closed(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
+    """For a greenlet or thread of the handler's that still has it, too."""
+    Watch(app)
+    kept: list[WebSocket] = []
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> t.Any:
+        kept.append(ws)
+        raise KeyError("x")
+
+    assert refusal(serve(app), "/a").status_code == 500
+    assert kept[0].closed
+    with pytest.raises(ConnectionClosed):
+        kept[0].send("too late")
+    assert not kept[0].accepted
+
+
 def test_an_unknown_path_is_a_404_and_a_page_a_400(
     app: Flask, sockets: Sockets, serve: Serve
 ) -> None:
@@ -643,6 +662,49 @@ def test_an_error_of_the_handler_is_logged_and_closes_with_1011(
     assert "KeyError: 'xxx" in watch.first_traceback
     assert torn == signalled
     assert isinstance(torn[0], KeyError)
+
+
+def test_an_error_after_the_handler_is_one_of_the_websocket(
+    app: Flask, sockets: Sockets, serve: Serve
+) -> None:
+    """As where the store of the sessions has gone: no response is made for it."""
+    watch, done = Watch(app), threading.Event()
+    seen: list[object] = []
+
+    class ServerSession(dict[str, t.Any], SessionMixin):
+        pass
+
+    class Interface(SessionInterface):
+        def open_session(self, app: Flask, request: Request) -> SessionMixin:
+            return ServerSession()
+
+        def save_session(
+            self, app: Flask, session: SessionMixin, response: flask.Response
+        ) -> None:
+            if session:
+                raise OSError("the store has gone")
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        seen.append(response.status_code)
+        return response
+
+    @app.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        seen.append(type(error))
+        done.set()
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> t.Any:
+        ws.send("x")
+        session["a"] = 1
+
+    app.session_interface = Interface()
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # As in debug mode.
+    with serve(app).connect("/a"):
+        assert done.wait(10)
+    assert seen == [101, OSError]
+    assert "the store has gone" in watch.first_traceback
 
 
 def test_an_http_error_after_the_handshake_closes_with_1008(
