@@ -205,6 +205,11 @@ def scoped_request_class(request_class: type[Request]) -> type[Request]:
             scopes = getattr(self.url_rule, "scopes", None)
             return t.cast("list[str]", super().blueprints if scopes is None else scopes)
 
+        @property
+        def cookie(self) -> t.Any:
+            """The cookies, or ``None``, as 0.2.1 put them here."""
+            return self.cookies or None
+
     ScopedRequest.__name__ = request_class.__name__
     ScopedRequest.__qualname__ = request_class.__qualname__
     return ScopedRequest

@@ -402,6 +402,23 @@ def test_the_session_of_the_client_is_there(app: Flask, sockets: Sockets) -> Non
         assert ws.receive() == "ada"
 
 
+@pytest.mark.parametrize(
+    ("header", "expected"), [({}, "None"), ({"Cookie": "a=1"}, "1")]
+)
+def test_cookies_are_where_0_2_1_had_them(
+    app: Flask, sockets: Sockets, serve: Serve, header: dict[str, str], expected: str
+) -> None:
+    """Besides 'request.cookies', where Flask has them."""
+
+    @sockets.route("/a")
+    def handler(ws: WebSocket) -> t.Any:
+        cookie = request.cookie  # type: ignore[attr-defined]
+        ws.send(str(cookie and cookie["a"]))
+
+    with serve(app).connect("/a", additional_headers=header) as client:
+        assert client.recv(timeout=10) == expected
+
+
 def test_a_cookie_session_changed_too_late_is_warned_about(
     app: Flask, sockets: Sockets, serve: Serve
 ) -> None:
