@@ -1,0 +1,135 @@
+"""Each file of examples/ is run as it is, and its page is opened in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import typing as t
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from .process import PATIENCE, Process, port_of, until
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# They share a browser, which another worker would have to start again.
+pytestmark = pytest.mark.xdist_group(__name__)
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+@contextlib.contextmanager
+def serve(name: str) -> t.Iterator[str]:
+    """Serve an example, and give its URL."""
+    command = ("flask", "--app", f"examples/{name}", "wsrun", "--port", "0")
+    with Process(*command, cwd=EXAMPLES.parent) as process:
+        yield f"http://127.0.0.1:{port_of(process)}/"
+        assert "Traceback" not in process.output
+
+
+@contextlib.contextmanager
+def tabs(browser: Browser, url: str, count: int) -> t.Iterator[list[Page]]:
+    """Tabs of one browser, with the same cookies."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE * 1000)
+    errors: list[str] = []
+    pages = []
+    for _ in range(count):
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        pages.append(page)
+    yield pages
+    context.close()
+    assert errors == []
+
+
+def post(url: str, **form: str) -> None:
+    data = urllib.parse.urlencode(form).encode()
+    with urllib.request.urlopen(url, data) as response:
+        assert response.status == 204
+
+
+def until_subscribed(url: str, topic: str, page: Page) -> None:
+    """Post until the page shows something, and then remove it."""
+    items = page.locator("li")
+
+    def is_shown() -> bool:
+        post(f"{url}notify/{topic}", text="ping")
+        return items.count() > 0
+
+    until(is_shown, "a notification")
+    page.evaluate("document.getElementById('list').replaceChildren()")
+
+
+def test_every_example_has_a_test_and_is_short() -> None:
+    """20 to 60 lines of code, and not many more with the page."""
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    tested = set(re.findall(r"serve\(\"(\w+)\"\)", Path(__file__).read_text()))
+    assert names == tested
+    for path in EXAMPLES.glob("*.py"):
+        code = re.sub(r'""".*?"""', '""""""', path.read_text(), flags=re.DOTALL)
+        lines = [line for line in code.splitlines() if line.strip()]
+        assert 15 <= len(lines) <= 60, path
+
+
+def test_all_tabs_of_a_user_are_notified_and_logged_out(browser: Browser) -> None:
+    with serve("notifications") as url, tabs(browser, url, 1) as (page,):
+        page.fill("input", "ada")
+        page.press("input", "Enter")
+        other = page.context.new_page()
+        other.goto(url)
+        for tab in (page, other):
+            until_subscribed(url, "ada", tab)
+        for tab in (page, other):
+            tab.evaluate("document.getElementById('list').replaceChildren()")
+        post(f"{url}notify/bob", text="not for ada")
+        post(f"{url}notify/ada", text="<b>Shipped</b>")
+        for tab in (page, other):
+            expect(tab.locator("li").last).to_have_text("<b>Shipped</b>")
+        page.click("button")
+        # The other tab is told, and shows the form.
+        expect(other.locator("input")).to_be_visible()
+
+
+def test_a_line_moves_and_late_comers_get_what_was_before(browser: Browser) -> None:
+    def count(page: Page) -> int:
+        points = page.locator("#line").get_attribute("points") or ""
+        return len(points.split())
+
+    with serve("dashboard") as url, tabs(browser, url, 1) as (page,):
+        until(lambda: count(page) >= 8, "some points")
+        before = page.locator("#line").get_attribute("points")
+        late = page.context.new_page()
+        late.goto(url)
+        # It draws the first one, and then those that it gets at once.
+        until(lambda: count(late) >= 8, "the points of before")
+        line = page.locator("#line")
+        until(lambda: line.get_attribute("points") != before, "another line")
+
+
+def test_a_page_that_was_cut_off_misses_nothing(browser: Browser) -> None:
+    def say(page: Page, text: str) -> None:
+        page.fill("#text", text)
+        page.press("#text", "Enter")
+
+    with serve("feed_with_resume") as url, tabs(browser, url, 2) as (one, two):
+        for page in (one, two):
+            expect(page.locator("#state")).to_have_text("connected")
+        say(one, "before")
+        expect(two.locator("li")).to_have_text(["before"])
+        two.click("#cut")
+        expect(two.locator("#state")).to_have_text("cut off")
+        for number in (1, 2):
+            say(one, f"meanwhile {number}")
+            expect(one.locator("li")).to_have_count(1 + number)
+        two.click("#connect")
+        entries = ["before", "meanwhile 1", "meanwhile 2"]
+        expect(two.locator("li")).to_have_text(entries)
+        say(two, "after")
+        for page in (one, two):
+            expect(page.locator("li")).to_have_text([*entries, "after"])
