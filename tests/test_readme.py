@@ -19,7 +19,6 @@ from websockets.sync.client import connect, unix_connect
 
 from flask_sockets import HandshakeRejected
 
-from .conftest import Served
 from .process import Process, free_port, port_of, program
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +38,7 @@ MARKS: dict[str, tuple[str, str] | tuple[str, str, int]] = {
     "gunicorn": ("sh", "gunicorn -k"),
     "pywsgi": ("python", "WSGIServer"),
     "nginx": ("nginx", "proxy_pass"),
-    "members": ("python", "def everybody(ws)"),
+    "topics": ("python", "def chat(ws, room)"),
     "testing": ("python", "# test_app.py"),
 }
 
@@ -272,19 +271,21 @@ def test_nginx_passes_websockets_on(project: Path) -> None:
 # Sending to many
 
 
-def test_the_members_hear_each_other(serve: t.Callable[[flask.Flask], Served]) -> None:
-    """And one that has gone is no error of another."""
-    names = run_python("members")
-    served = serve(names["app"])
-    with served.connect("/everybody") as one:
-        with served.connect("/everybody") as two:
-            for client in one, two:
-                client.send("here")
-                one.recv(timeout=10)
-            two.send("hello")
-            assert one.recv(timeout=10) == "hello"
-        one.send("still here")
-        assert one.recv(timeout=10) == "still here"
+def test_what_is_published_reaches_all_that_are_subscribed() -> None:
+    """And who comes later gets what was said before."""
+    names = run_python("topics")
+    client = names["app"].test_client()
+    with pytest.raises(HandshakeRejected) as caught, client.websocket("/chat/lobby"):
+        pass
+    assert caught.value.response.status_code == 401
+    with client.session_transaction() as session:
+        session["user"] = "ada"
+    with client.websocket("/chat/lobby") as one, client.websocket("/chat/lobby") as two:
+        one.send("hello")
+        assert one.receive() == two.receive() == "hello"
+        assert names["sockets"].presence("chat/lobby") == {"ada": None}
+    with client.websocket("/chat/lobby") as three:
+        assert three.receive() == "hello"
 
 
 # Testing
