@@ -28,6 +28,7 @@ if t.TYPE_CHECKING:
 
 # Those of real threads, also in a process that gevent has patched.
 _allocate_lock = gevent.monkey.get_original("_thread", "allocate_lock")
+_now = time.monotonic
 _get_ident = gevent.monkey.get_original("_thread", "get_ident")
 _local = gevent.monkey.get_original("_thread", "_local")()
 
@@ -48,34 +49,29 @@ class Hub(Scheduler):
     def __init__(self, hub: t.Any) -> None:
         self.hub = hub
         self.thread = _get_ident()
-        # When the turn ends, or that it begins with the next use of a WebSocket.
-        self._turn_end: float | None = None
-        # Called each time the hub has looked at its sockets.
-        self._check = hub.loop.check(ref=False)
-        self._check.start(self._begin_turn)
+        #: When the turn ends. ``None`` if it begins with the next use of a WebSocket,
+        #: since the hub has looked at its sockets.
+        self.turn_end: float | None = None
 
-    def _begin_turn(self) -> None:
-        self._turn_end = None
-
-    def end_turn(self) -> None:
-        """Let the hub look at its sockets, if it hasn't for too long."""
-        end = self._turn_end
+    def enter(self) -> bool:
+        now = _now()
+        end = self.turn_end
         if end is None:
-            self._turn_end = time.monotonic() + TURN
-        elif time.monotonic() >= end:
+            self.turn_end = now + TURN
+        elif now >= end:
+            if _get_ident() != self.thread:
+                return False
             gevent.sleep(_AN_INSTANT)
+            self.turn_end = None
+            return True
+        return bool(_get_ident() == self.thread)
 
     def is_turn_over(self) -> bool:
-        """Whether the hub hasn't looked at its sockets for too long."""
-        end = self._turn_end
+        end = self.turn_end
         if end is None:
-            self._turn_end = time.monotonic() + TURN
+            self.turn_end = _now() + TURN
             return False
-        return time.monotonic() >= end
-
-    def is_here(self) -> bool:
-        """Whether this is the thread of the hub."""
-        return bool(_get_ident() == self.thread)
+        return _now() >= end
 
     def call_soon(self, function: Callable[[], None]) -> None:
         loop = self.hub.loop
@@ -99,7 +95,6 @@ class Hub(Scheduler):
         return _allocate_lock()
 
     def abandon(self) -> None:
-        self._check.stop()
         if _local.__dict__.get("hub") is self:
             del _local.hub
 
@@ -165,7 +160,7 @@ class GeventTransport(Transport):
         # gevent's methods would wait where these say that there is nothing.
         raw = getattr(sock, "_sock", None)
         if raw is not None and not self.is_tls:
-            self._receive, self._send = raw.recv, raw.send
+            self.raw_receive, self.raw_send = raw.recv, raw.send
             self.fileno = raw.fileno
 
     def close(self) -> None:
@@ -190,6 +185,7 @@ class GeventTransport(Transport):
             watcher = self._read_watcher = self._hub.loop.io(self.fileno(), 1)
         if timeout is None:
             self._hub.wait(watcher)
+            self.scheduler.turn_end = None
             return True
         return self._wait(watcher, timeout)
 
@@ -206,6 +202,7 @@ class GeventTransport(Transport):
             return True
         if timeout <= 0:
             return False
+        self.scheduler.turn_end = None
         with gevent.Timeout(timeout, False):  # type: ignore[arg-type]
             self._hub.wait(watcher)
             return True
@@ -234,15 +231,6 @@ class GeventTransport(Transport):
     def unwatch_writable(self) -> None:
         if self._write_watcher is not None:
             self._write_watcher.stop()
-
-    def end_turn(self) -> None:
-        self.scheduler.end_turn()
-
-    def is_turn_over(self) -> bool:
-        return self.scheduler.is_turn_over()
-
-    def is_here(self) -> bool:
-        return self.scheduler.is_here()
 
     def run_aside(self, function: Callable[[], T]) -> T:
         return t.cast("T", self._hub.threadpool.apply(function))

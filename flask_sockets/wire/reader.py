@@ -13,6 +13,7 @@ import typing as t
 
 from .keepalive import NEVER
 from .protocol import Progress
+from .transport import NOT_NOW
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,11 @@ class Input(enum.Enum):
     OVER = enum.auto()
     #: The stream has ended, or the connection is lost.
     ENDED = enum.auto()
+
+
+# Looking up a member of an enum takes longer than all that is done with it here (until
+# Python 3.12).
+_OPEN = Input.OPEN
 
 
 class AlreadyReceiving(Exception):
@@ -127,15 +133,19 @@ class Reader:
             return None
         try:
             messages = self.messages
+            message = None
             if messages:
-                self._transport.end_turn()
-            else:
-                self._read_until_served(deadline)
+                self._transport.scheduler.enter()
+            elif deadline is None and self._is_drained and not self._is_watching:
+                message = self._read_one()
+            if message is None:
                 if not messages:
-                    return None
-            if self._is_watching:
-                self._unwatch()
-            message = messages.popleft()
+                    self._read_until_served(deadline)
+                    if not messages:
+                        return None
+                if self._is_watching:
+                    self._unwatch()
+                message = messages.popleft()
         finally:
             self._lock.release()
             if self._left is not None:
@@ -163,6 +173,26 @@ class Reader:
                 return True
         return False
 
+    def _read_one(self) -> Message | None:
+        """Wait, and read a message if that is all there is. Most often it is.
+
+        Whatever else has come is left to :meth:`_read_until_served`.
+        """
+        transport = self._transport
+        if self.state is not _OPEN or self._protocol.has_unread:
+            return None
+        transport.wait_readable()
+        try:
+            data = transport.raw_receive(READ_SIZE)
+        except (*NOT_NOW, OSError):
+            return None
+        size = len(data)
+        if not size:
+            return None  # The next read says so once more.
+        self.bytes_read += size
+        self._is_drained = size < READ_SIZE and not transport.is_tls
+        return self._protocol.read_one(data)
+
     def _is_held_for_an_instant(self) -> bool:
         """Whether no receiver may have the lock, or one that is about to leave."""
         return self._is_looking or self.state is Input.ENDED
@@ -176,15 +206,15 @@ class Reader:
             self._parse(ahead=False, may_wait=True)
         if deadline is not None:
             self._is_drained = False  # Ask once before it is too late.
-        while not messages and self.state is Input.OPEN:
+        while not messages and self.state is _OPEN:
             if self._is_drained:
                 transport.wait_readable(_remaining(deadline))
             if self._read_now() is not None:
                 self._parse(ahead=False, may_wait=True)
             if not messages:
                 # Perhaps the client sends nothing but pings, without a pause.
-                transport.end_turn()
-                if deadline is not None and self.state is Input.OPEN:
+                transport.scheduler.enter()
+                if deadline is not None and self.state is _OPEN:
                     _remaining(deadline)
 
     def finish(self, deadline: float, linger: float) -> None:
@@ -211,7 +241,7 @@ class Reader:
                     _remaining(deadline)
                 if self._read_now() is not None:
                     self._parse(ahead=True, may_wait=True)
-                self._transport.end_turn()
+                self._transport.scheduler.enter()
         except TimeoutError:
             pass  # The client had its time.
         finally:
@@ -322,7 +352,7 @@ class Reader:
 
     def _has_room(self) -> bool:
         """Whether more may be read. At the end that is what nobody looks at."""
-        if self.state is Input.OPEN:
+        if self.state is _OPEN:
             protocol = self._protocol
             if protocol.has_room():
                 protocol.is_discarding = self._is_finishing
@@ -355,7 +385,7 @@ class Reader:
 
     def end_messages(self) -> None:
         """Both sides have said Close, or the client may not say more."""
-        if self.state is Input.OPEN:
+        if self.state is _OPEN:
             self.state = Input.OVER
 
     def end(self) -> None:
@@ -386,7 +416,7 @@ class Reader:
         self.bytes_read += size
         # A read from TLS gives one record, however much more there is.
         self._is_drained = size < READ_SIZE and not self._transport.is_tls
-        if self.state is Input.OPEN:
+        if self.state is _OPEN:
             self._protocol.receive_data(data)
         return size
 
@@ -406,15 +436,15 @@ class Reader:
                 self._owner.answer_pings(pongs)
             if progress is Progress.END:
                 self._owner.read_end()
-                if self.state is not Input.OPEN:
+                if self.state is not _OPEN:
                     return Progress.DRAINED
             elif progress is not Progress.MORE:
                 return progress
             elif may_wait:
                 if self.messages and not ahead:
                     return progress
-                self._transport.end_turn()
-            elif self._transport.is_turn_over():
+                self._transport.scheduler.enter()
+            elif self._transport.scheduler.is_turn_over():
                 return progress
 
 

@@ -39,6 +39,17 @@ class Scheduler:
         """Call a function at once if this is its place, or soon."""
         raise NotImplementedError
 
+    def enter(self) -> bool:
+        """Let others run, if whoever calls this has run for a long time.
+
+        :return: whether this thread may use connections: on gevent that of the hub.
+        """
+        raise NotImplementedError
+
+    def is_turn_over(self) -> bool:
+        """Whether others should run. For those that can't wait."""
+        raise NotImplementedError
+
     def new_alarm(self, function: Callable[[], None]) -> Alarm:
         """Make an alarm that calls a function here. It must not block."""
         raise NotImplementedError

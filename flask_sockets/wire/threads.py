@@ -92,6 +92,12 @@ class Threads(Scheduler):
     def run_or_call_soon(self, function: Callable[[], None]) -> None:
         function()
 
+    def enter(self) -> bool:
+        return True  # The operating system lets others run.
+
+    def is_turn_over(self) -> bool:
+        return False
+
     def new_alarm(self, function: Callable[[], None]) -> Alarm:
         return _Alarm(self, function)
 
@@ -222,8 +228,10 @@ class ThreadTransport(Transport):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
-        # OpenSSL allows one call at a time on a connection. None of them blocks.
-        self._tls_lock = threading.Lock() if self.is_tls else contextlib.nullcontext()
+        if self.is_tls:
+            # OpenSSL allows one call at a time on a connection. None of them blocks.
+            self._tls_lock = threading.Lock()
+            self.raw_receive, self.raw_send = self._receive_tls, self._send_tls
         self.scheduler = _threads
         # What is watched of it, by event.
         self._watched: dict[int, int] = {}
@@ -236,18 +244,18 @@ class ThreadTransport(Transport):
     def abandon(self) -> None:
         pass  # The thread isn't there.
 
-    def receive(self, size: int) -> bytes | None:
+    def _receive_tls(self, size: int) -> bytes:
         with self._tls_lock:
-            return super().receive(size)
+            return self.socket.recv(size)
 
-    def send(self, data: bytes | memoryview) -> int:
+    def _send_tls(self, data: bytes | memoryview) -> int:
         with self._tls_lock:
-            return super().send(data)
+            return self.socket.send(data)
 
-    def wait_readable(self, timeout: float | None) -> bool:
+    def wait_readable(self, timeout: float | None = None) -> bool:
         return self._wait(selectors.EVENT_READ, timeout)
 
-    def wait_writable(self, timeout: float | None) -> bool:
+    def wait_writable(self, timeout: float | None = None) -> bool:
         return self._wait(selectors.EVENT_WRITE, timeout)
 
     def _wait(self, events: int, timeout: float | None) -> bool:
@@ -283,15 +291,6 @@ class ThreadTransport(Transport):
         fileno = self._watched.pop(event, None)
         if fileno is not None:
             self.scheduler.unwatch(fileno, event)
-
-    def end_turn(self) -> None:
-        pass  # The operating system sees to that.
-
-    def is_turn_over(self) -> bool:
-        return False
-
-    def is_here(self) -> bool:
-        return True
 
     def run_aside(self, function: Callable[[], T]) -> T:
         return function()

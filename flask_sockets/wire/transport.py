@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
     T = t.TypeVar("T")
 
 #: Errors of a non-blocking socket that mean "not now".
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Lock(t.Protocol):
@@ -64,8 +64,10 @@ class Transport:
         self._is_shut_down = False
         #: The descriptor of the socket, -1 if the server has closed it.
         self.fileno = sock.fileno
-        self._receive = sock.recv
-        self._send = sock.send
+        #: What :meth:`receive` and :meth:`send` do, but for exceptions that mean "not
+        #: now": see :data:`NOT_NOW`.
+        self.raw_receive: Callable[[int], bytes] = sock.recv
+        self.raw_send: Callable[[bytes | memoryview], int] = sock.send
 
     def open(self) -> None:
         """Take the socket from the server.
@@ -113,8 +115,8 @@ class Transport:
         :raises OSError: if the connection is lost.
         """
         try:
-            return self._receive(size)
-        except _NOT_NOW:
+            return self.raw_receive(size)
+        except NOT_NOW:
             return None
 
     def send(self, data: bytes | memoryview) -> int:
@@ -124,18 +126,18 @@ class Transport:
         :raises OSError: if the connection is lost.
         """
         try:
-            return self._send(data)
-        except _NOT_NOW:
+            return self.raw_send(data)
+        except NOT_NOW:
             return 0
 
-    def wait_readable(self, timeout: float | None) -> bool:
+    def wait_readable(self, timeout: float | None = None) -> bool:
         """Wait until there is something to read, or for ``timeout`` seconds.
 
         :return: whether it is worth reading.
         """
         raise NotImplementedError
 
-    def wait_writable(self, timeout: float | None) -> bool:
+    def wait_writable(self, timeout: float | None = None) -> bool:
         """Wait until the kernel takes more, or for ``timeout`` seconds.
 
         :return: whether it is worth writing.
@@ -196,18 +198,6 @@ class Transport:
         .. versionadded:: 1.0
         """
         self.scheduler.call_soon(function)
-
-    def end_turn(self) -> None:
-        """Let others run, if this greenlet has run for a long time."""
-        raise NotImplementedError
-
-    def is_turn_over(self) -> bool:
-        """Whether others should run. For those that can't wait."""
-        raise NotImplementedError
-
-    def is_here(self) -> bool:
-        """Whether this thread may use the connection: on gevent that of its hub."""
-        raise NotImplementedError
 
     def run_aside(self, function: Callable[[], T]) -> T:
         """Call a function that takes long, and let others run meanwhile."""

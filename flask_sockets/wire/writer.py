@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from . import frames
+from .transport import NOT_NOW
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,12 @@ class Offer(enum.Enum):
     CLOSED = enum.auto()
 
 
+# Looking up a member of an enum takes longer than all that is done with it here (until
+# Python 3.12).
+_OPEN = Output.OPEN
+_TAKEN = Offer.TAKEN
+
+
 class OutputEnded(Exception):
     """Nothing more can be sent."""
 
@@ -96,6 +103,9 @@ class Writer:
     def __init__(self, transport: Transport, on_failure: Callable[[], None]) -> None:
         self._transport = transport
         self._on_failure = on_failure
+        # For speed: these are called for each message.
+        self._enter = transport.scheduler.enter
+        self._send = transport.raw_send
         # For an instant at a time, also while the socket is written to.
         self._mutex = transport.scheduler.new_mutex()
         self._outbox = _EMPTY
@@ -125,14 +135,17 @@ class Writer:
     def offer(self, data: bytes, messages: int, limit: int) -> Offer:
         """Take ready frames. See :meth:`.Connection.offer`."""
         with self._mutex:
-            if self.state is not Output.OPEN:
+            if self.state is not _OPEN:
                 return Offer.CLOSED
             if not self._outbox:
                 try:
-                    size = self._transport.send(data)
+                    size = self._send(data)
+                except NOT_NOW:
+                    size = 0
                 except OSError:
+                    size = -1
                     self._end()
-                else:
+                if size >= 0:
                     self.taken += size
                     traffic = self.traffic
                     traffic.messages += messages
@@ -140,7 +153,7 @@ class Writer:
                     if size < len(data):
                         self._keep(data, size).is_offered = True
                         self.outbox_size = len(data) - size
-                    return Offer.TAKEN
+                    return _TAKEN
             elif self.outbox_size + len(data) > limit:
                 return Offer.FULL
             else:
@@ -148,14 +161,14 @@ class Writer:
                 self.traffic.bytes += len(data)
                 self._keep(data).is_offered = True
                 self.outbox_size += len(data)
-                return Offer.TAKEN
+                return _TAKEN
         self._on_failure()
         return Offer.CLOSED
 
     def put(self, data: bytes) -> None:
         """Send what is no frame: the answer to the handshake."""
         with self._mutex:
-            has_failed = self.state is Output.OPEN and not self._put(data)
+            has_failed = self.state is _OPEN and not self._put(data)
         if has_failed:
             self._on_failure()
 
@@ -168,7 +181,7 @@ class Writer:
         """
         opcode = frame[0] & 0x0F
         with self._mutex:
-            if self.state is not Output.OPEN:
+            if self.state is not _OPEN:
                 return
             if opcode == frames.CLOSE:
                 self.state = Output.CLOSING
@@ -217,25 +230,29 @@ class Writer:
         :raises TimeoutError: at the deadline.
         :raises OutputEnded: if the connection is closed, or lost meanwhile.
         """
-        if not self._transport.is_here():
+        if not self._enter():
             self._write_from_elsewhere(opcode, payload, deadline)
             return
-        self._transport.end_turn()
         try:
             with self._mutex:
-                if self.state is not Output.OPEN:
+                if self.state is not _OPEN:
                     raise OutputEnded
-                compress = self.compress
-                if compress is None:
-                    frame = frames.encode(opcode, payload)
+                length = len(payload)
+                if self.compress is not None:
+                    frame = self.compress(opcode, payload)
+                elif length < 126:
+                    frame = bytes((0x80 | opcode, length)) + payload
                 else:
-                    frame = compress(opcode, payload)
-                size = 0 if self._outbox else self._transport.send(frame)
+                    frame = frames.encode(opcode, payload)
+                try:
+                    size = 0 if self._outbox else self._send(frame)
+                except NOT_NOW:
+                    size = 0
                 self.taken += size
                 if size == len(frame):
                     traffic = self.traffic
                     traffic.messages += 1
-                    traffic.bytes += len(payload)
+                    traffic.bytes += length
                     return
                 piece = self._keep(frame, size)
                 piece.event = self._transport.new_event()
