@@ -6,18 +6,24 @@ import http.client
 import socket
 import threading
 import tracemalloc
+import typing as t
 import zlib
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from flask_sockets import Sockets
+from flask_sockets import Sockets, WebSocket
 from flask_sockets.wire import reader
 from flask_sockets.wire.deflate import Deflate, choose_compression
 
 from . import wire
+from .conftest import Served
 from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Peer, frame
+
+Serve: t.TypeAlias = t.Callable[[Flask], Served]
+#: Connects to '/echo' with an offer.
+Connect: t.TypeAlias = "t.Callable[..., RawClient]"
 
 MIB = 2**20
 RSV1 = 4
@@ -33,19 +39,19 @@ HANDSHAKE = {
 
 
 @pytest.fixture
-def app():
+def app() -> Flask:
     app = Flask(__name__)
     app.config["SOCKETS_COMPRESSION"] = True
 
     @Sockets(app).route("/echo")
-    def echo(ws):
+    def echo(ws: WebSocket) -> None:
         for message in ws:
             ws.send(message)
 
     return app
 
 
-def handshake(served, offer):
+def handshake(served: Served, offer: str | None) -> tuple[int, str | None]:
     """Send a handshake with an offer, and return the status and the answer to it."""
     connection = http.client.HTTPConnection(served.host, timeout=10)
     headers = HANDSHAKE if offer is None else {**HANDSHAKE, EXTENSIONS: offer}
@@ -58,7 +64,7 @@ def handshake(served, offer):
 class RawClient(Peer):
     """A client that makes its frames by hand, after a handshake."""
 
-    def __init__(self, served, offer="permessage-deflate"):
+    def __init__(self, served: Served, offer: str = "permessage-deflate") -> None:
         host, port = served.host.split(":")
         sock = socket.create_connection((host, int(port)), timeout=10)
         super().__init__(sock)
@@ -71,16 +77,16 @@ class RawClient(Peer):
         self.sock = sock
         self.inflater = zlib.decompressobj(wbits=-15)
 
-    def read_message(self):
+    def read_message(self) -> tuple[int, bytes]:
         """Read a compressed message, and inflate it."""
         answer = self.read()
         assert answer.opcode & 0x40, answer
         return answer.opcode & 0x0F, self.inflate(answer.payload)
 
-    def inflate(self, payload):
+    def inflate(self, payload: bytes) -> bytes:
         return self.inflater.decompress(payload + b"\0\0\xff\xff")
 
-    def code(self):
+    def code(self) -> int:
         """Read to the end, and return the close code."""
         last = self.read_to_end()[-1]
         assert last.opcode == CLOSE
@@ -88,15 +94,15 @@ class RawClient(Peer):
 
 
 @pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=["threads", "greenlets"])
-def flavour(request):
+def flavour(request: pytest.FixtureRequest) -> t.Iterator[wire.Flavour]:
     yield from wire.flavours(request.param)
 
 
 @pytest.fixture
-def raw(serve, app):
-    clients = []
+def raw(serve: Serve, app: Flask) -> t.Iterator[Connect]:
+    clients: list[RawClient] = []
 
-    def connect(offer="permessage-deflate"):
+    def connect(offer: str = "permessage-deflate") -> RawClient:
         clients.append(RawClient(serve(app), offer))
         return clients[-1]
 
@@ -105,13 +111,14 @@ def raw(serve, app):
         client.sock.close()
 
 
-def deflate(payload, deflater=None):
+def deflate(payload: bytes, deflater: t.Any = None) -> bytes:
     """What a client sends of a message."""
     deflater = deflater or zlib.compressobj(wbits=-15)
-    return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    data: bytes = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    return data[:-4]
 
 
-def zeros(size):
+def zeros(size: int) -> bytes:
     """What a client sends of a message of zeros. It is never whole in memory."""
     deflater = zlib.compressobj(9, wbits=-15)
     block = deflater.compress(bytes(MIB)) + deflater.flush(zlib.Z_FULL_FLUSH)
@@ -121,7 +128,7 @@ def zeros(size):
 # What is agreed on
 
 
-def test_compression_is_off_by_default(serve, app):
+def test_compression_is_off_by_default(serve: Serve, app: Flask) -> None:
     """It takes memory and time, so an app has to ask for it."""
     plain = Flask(__name__)
     Sockets(plain).add_url_rule("/echo", "echo", lambda ws: ws.accept())
@@ -129,7 +136,9 @@ def test_compression_is_off_by_default(serve, app):
     assert handshake(serve(plain), "permessage-deflate") == (101, None)
 
 
-def test_nothing_is_agreed_on_unless_the_client_offers_it(serve, app):
+def test_nothing_is_agreed_on_unless_the_client_offers_it(
+    serve: Serve, app: Flask
+) -> None:
     """A client that knows no compression is served without it."""
     assert handshake(serve(app), None) == (101, None)
 
@@ -149,7 +158,9 @@ def test_nothing_is_agreed_on_unless_the_client_offers_it(serve, app):
         ("client_no_context_takeover", {"server=12", "client_no_context_takeover"}),
     ],
 )
-def test_each_parameter_is_honoured(serve, app, offer, answer):
+def test_each_parameter_is_honoured(
+    serve: Serve, app: Flask, offer: str, answer: set[str]
+) -> None:
     """The answer asks for no larger window than the offer allows (section 7.1)."""
     status, header = handshake(serve(app), f"permessage-deflate; {offer}".rstrip("; "))
     names = {"server": "server_max_window_bits", "client": "client_max_window_bits"}
@@ -157,6 +168,7 @@ def test_each_parameter_is_honoured(serve, app, offer, answer):
     for item in answer:
         name, equals, value = item.partition("=")
         expected.add(names.get(name, name) + equals + value)
+    assert header is not None
     name, *parameters = [part.strip() for part in header.split(";")]
     assert (status, name, set(parameters)) == (101, "permessage-deflate", expected)
 
@@ -175,13 +187,15 @@ def test_each_parameter_is_honoured(serve, app, offer, answer):
         "permessage-deflate; unheard_of",
     ],
 )
-def test_an_offer_that_cant_be_met_is_declined(serve, app, offer):
+def test_an_offer_that_cant_be_met_is_declined(
+    serve: Serve, app: Flask, offer: str | None
+) -> None:
     """The connection goes on without compression (section 7.1). zlib has no window
     of 8 bits to compress with."""
     assert handshake(serve(app), offer) == (101, None)
 
 
-def test_the_first_offer_that_can_be_met_is_taken(serve, app):
+def test_the_first_offer_that_can_be_met_is_taken(serve: Serve, app: Flask) -> None:
     """A client lists them in its order of preference (section 5.1)."""
     offers = (
         "other, permessage-deflate; server_max_window_bits=8,"
@@ -194,22 +208,26 @@ def test_the_first_offer_that_can_be_met_is_taken(serve, app):
 @pytest.mark.parametrize(
     "offer", ["permessage-deflate; =", ",;", "permessage-deflate;;", '"', "a b"]
 )
-def test_a_malformed_offer_is_answered_with_400(serve, app, offer):
+def test_a_malformed_offer_is_answered_with_400(
+    serve: Serve, app: Flask, offer: str | None
+) -> None:
     """What can't be read is no handshake (RFC 6455 section 9.1)."""
     assert handshake(serve(app), offer) == (400, None)
 
 
-def test_a_malformed_offer_is_ignored_where_compression_is_off(serve, app):
+def test_a_malformed_offer_is_ignored_where_compression_is_off(
+    serve: Serve, app: Flask
+) -> None:
     """Nothing is read that isn't asked for."""
     app.config["SOCKETS_COMPRESSION"] = False
     assert handshake(serve(app), "permessage-deflate;;") == (101, None)
 
 
-def test_an_app_cant_agree_on_extensions_by_itself(serve, app):
+def test_an_app_cant_agree_on_extensions_by_itself(serve: Serve, app: Flask) -> None:
     """The client would wait for something the connection doesn't speak."""
 
     @app.after_request
-    def add(response):
+    def add(response: Response) -> Response:
         response.headers[EXTENSIONS] = "permessage-deflate"
         return response
 
@@ -221,21 +239,29 @@ def test_an_app_cant_agree_on_extensions_by_itself(serve, app):
 @pytest.mark.parametrize("client_resets", [False, True])
 @pytest.mark.parametrize("bits", [9, 12, 15])
 def test_messages_are_compressed_both_ways_as_agreed(
-    kind, server_resets, client_resets, bits
-):
+    kind: str, server_resets: bool, client_resets: bool, bits: int
+) -> None:
     """A client that holds to its parameters understands every message."""
     from websockets.sync.client import connect
 
-    def handler(ws):
+    def handler(ws: WebSocket) -> None:
         for message in ws:
             ws.send(message)
 
     offer = ClientPerMessageDeflateFactory(server_resets, client_resets, bits, bits)
-    messages = ["", "hello" * 10_000, b"", bytes(range(256)) * 300, "ä" * 70_000, "x"]
+    messages: list[t.Any] = [
+        "",
+        "hello" * 10_000,
+        b"",
+        bytes(range(256)) * 300,
+        "ä" * 70_000,
+        "x",
+    ]
     with (
         wire.serve(kind, handler, SOCKETS_COMPRESSION=True) as server,
         connect(server.url, extensions=[offer], compression=None) as client,
     ):
+        agreed: t.Any
         (agreed,) = client.protocol.extensions
         assert agreed.local_no_context_takeover == client_resets
         assert agreed.remote_no_context_takeover == server_resets
@@ -249,10 +275,10 @@ def test_messages_are_compressed_both_ways_as_agreed(
 # What is said
 
 
-def test_a_server_compresses_with_what_it_remembers(raw):
+def test_a_server_compresses_with_what_it_remembers(raw: Connect) -> None:
     """The second message is a reference to the first, unless the client forbids it."""
     text = bytes(range(32, 127)) * 2
-    sizes = {}
+    sizes: dict[str, list[int]] = {}
     for offer in ("", "; server_no_context_takeover"):
         client = raw("permessage-deflate" + offer)
         client.send(frame(TEXT, text) * 2)
@@ -263,7 +289,7 @@ def test_a_server_compresses_with_what_it_remembers(raw):
     assert second == first
 
 
-def test_uncompressed_messages_may_come_between_compressed_ones(raw):
+def test_uncompressed_messages_may_come_between_compressed_ones(raw: Connect) -> None:
     """RSV1 is set for each message by itself (section 6), and they keep their order."""
     client = raw()
     deflater = zlib.compressobj(wbits=-15)
@@ -278,7 +304,7 @@ def test_uncompressed_messages_may_come_between_compressed_ones(raw):
     assert [client.read_message() for _ in expected] == expected
 
 
-def test_a_control_frame_may_come_between_compressed_fragments(raw):
+def test_a_control_frame_may_come_between_compressed_fragments(raw: Connect) -> None:
     """It is never compressed itself (section 6.1)."""
     client = raw()
     payload = deflate(b"hello")
@@ -299,14 +325,18 @@ def test_a_control_frame_may_come_between_compressed_fragments(raw):
     ],
     ids=["a control frame", "a continuation", "no deflate stream", "another bit"],
 )
-def test_a_wrong_use_of_compression_closes_with_1002(raw, frames):
+def test_a_wrong_use_of_compression_closes_with_1002(
+    raw: Connect, frames: bytes
+) -> None:
     """It is a protocol error (section 6)."""
     client = raw()
     client.send(frames)
     assert client.code() == 1002
 
 
-def test_a_compressed_frame_is_an_error_where_nothing_was_agreed_on(raw, app):
+def test_a_compressed_frame_is_an_error_where_nothing_was_agreed_on(
+    raw: Connect, app: Flask
+) -> None:
     """RSV1 has no meaning there (RFC 6455 section 5.2)."""
     app.config["SOCKETS_COMPRESSION"] = False
     client = raw()
@@ -315,7 +345,9 @@ def test_a_compressed_frame_is_an_error_where_nothing_was_agreed_on(raw, app):
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
-def test_compressed_text_that_isnt_utf8_closes_with_1007(raw, pieces):
+def test_compressed_text_that_isnt_utf8_closes_with_1007(
+    raw: Connect, pieces: int
+) -> None:
     """The text is looked at after inflation."""
     payload = deflate(b"\xce\xba\xff")
     client = raw()
@@ -329,7 +361,9 @@ def test_compressed_text_that_isnt_utf8_closes_with_1007(raw, pieces):
 
 
 @pytest.mark.parametrize("resets", ["", "; client_no_context_takeover"])
-def test_a_client_may_end_its_deflate_stream_with_each_message(raw, resets):
+def test_a_client_may_end_its_deflate_stream_with_each_message(
+    raw: Connect, resets: str
+) -> None:
     """Not every one can flush its compressor (section 7.2.3.4)."""
     client = raw("permessage-deflate" + resets)
     for text in (b"Hello", b"World", bytes(3000), bytes(range(128)) * 100):
@@ -345,7 +379,9 @@ def test_a_client_may_end_its_deflate_stream_with_each_message(raw, resets):
 
 @pytest.mark.parametrize("resets", ["", "; client_no_context_takeover"])
 @pytest.mark.parametrize("fin", [True, False])
-def test_data_after_the_end_of_the_deflate_stream_closes_with_1002(raw, resets, fin):
+def test_data_after_the_end_of_the_deflate_stream_closes_with_1002(
+    raw: Connect, resets: str, fin: bool
+) -> None:
     """It would be kept in memory, and part of the message be lost."""
     deflater = zlib.compressobj(wbits=-15)
     ended = deflater.compress(b"Hello") + deflater.flush(zlib.Z_FINISH)
@@ -354,15 +390,17 @@ def test_data_after_the_end_of_the_deflate_stream_closes_with_1002(raw, resets, 
     assert client.code() == 1002
 
 
-def test_concurrent_sends_keep_the_order_of_the_compressor(serve, app):
+def test_concurrent_sends_keep_the_order_of_the_compressor(
+    serve: Serve, app: Flask
+) -> None:
     """Each message refers to those before it, so no two may change places."""
     is_done = threading.Barrier(9)
 
     @app.route("/many", websocket=True)
-    def many(ws):
+    def many(ws: WebSocket) -> t.Any:
         ws.accept()
 
-        def send(number):
+        def send(number: int) -> None:
             for index in range(100):
                 ws.send(f"{number} {index} " + "some words " * (index % 17))
             is_done.wait(10)
@@ -375,9 +413,9 @@ def test_concurrent_sends_keep_the_order_of_the_compressor(serve, app):
             thread.join()
 
     with serve(app).connect("/many") as client:
-        seen = {str(number): [] for number in range(8)}
+        seen: dict[str, list[int]] = {str(number): [] for number in range(8)}
         for _ in range(800):
-            number, index, *words = client.recv(timeout=10).split()
+            number, index, *words = str(client.recv(timeout=10)).split()
             assert words == ["some", "words"] * (int(index) % 17)
             seen[number].append(int(index))
     assert all(indexes == list(range(100)) for indexes in seen.values())
@@ -386,7 +424,9 @@ def test_concurrent_sends_keep_the_order_of_the_compressor(serve, app):
 # The bounds
 
 
-def test_a_compressed_message_may_be_as_large_as_the_limit(raw, app):
+def test_a_compressed_message_may_be_as_large_as_the_limit(
+    raw: Connect, app: Flask
+) -> None:
     """Also one that compression makes larger, in one piece or with an empty end."""
     from random import Random
 
@@ -406,7 +446,9 @@ def test_a_compressed_message_may_be_as_large_as_the_limit(raw, app):
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("pieces", [1, 2])
-def test_one_byte_more_than_the_limit_closes_with_1009(raw, app, compressed, pieces):
+def test_one_byte_more_than_the_limit_closes_with_1009(
+    raw: Connect, app: Flask, compressed: bool, pieces: int
+) -> None:
     """What counts is the size after inflation."""
     app.config["SOCKETS_MAX_MESSAGE_SIZE"] = 1000
     client = raw()
@@ -422,7 +464,7 @@ def test_one_byte_more_than_the_limit_closes_with_1009(raw, app, compressed, pie
     assert client.code() == 1009
 
 
-def test_a_declared_length_beyond_the_limit_costs_nothing(raw):
+def test_a_declared_length_beyond_the_limit_costs_nothing(raw: Connect) -> None:
     """It is refused before its payload comes, compressed or not."""
     client = raw()
     client.send(frame(BINARY, b"", reserved=RSV1, length=2**62))
@@ -430,7 +472,9 @@ def test_a_declared_length_beyond_the_limit_costs_nothing(raw):
 
 
 @pytest.mark.parametrize("pieces", [1, 50])
-def test_a_gibibyte_of_zeros_isnt_inflated(raw, app, pieces):
+def test_a_gibibyte_of_zeros_isnt_inflated(
+    raw: Connect, app: Flask, pieces: int
+) -> None:
     """It comes in a MiB, and closes the connection with 1009."""
     app.config["SOCKETS_MAX_MESSAGE_SIZE"] = 2 * MIB
     bomb = zeros(2**30)
@@ -455,7 +499,9 @@ def test_a_gibibyte_of_zeros_isnt_inflated(raw, app, pieces):
     assert peak < 12 * MIB
 
 
-def test_no_more_is_inflated_ahead_than_a_handler_that_waits_can_use(flavour):
+def test_no_more_is_inflated_ahead_than_a_handler_that_waits_can_use(
+    flavour: wire.Flavour,
+) -> None:
     """A single read of 64 KiB may hold a hundred times 64 KiB, many times over."""
     bomb = frame(BINARY, zeros(8 * MIB), reserved=RSV1)
     ws, peer = flavour.connect(max_size=16 * MIB, deflate=True)
@@ -469,7 +515,9 @@ def test_no_more_is_inflated_ahead_than_a_handler_that_waits_can_use(flavour):
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_the_number_of_fragments_is_limited_by_the_apps_config(raw, app, count):
+def test_the_number_of_fragments_is_limited_by_the_apps_config(
+    raw: Connect, app: Flask, count: int
+) -> None:
     """Even empty ones take time: a message of too many closes with 1008."""
     assert app.config["SOCKETS_MAX_FRAGMENTS"] == 131_072
     app.config["SOCKETS_MAX_FRAGMENTS"] = 3
@@ -482,7 +530,9 @@ def test_the_number_of_fragments_is_limited_by_the_apps_config(raw, app, count):
         assert client.read().close == (1008, "too many fragments")
 
 
-def test_no_limit_is_set_where_the_number_of_fragments_is_none(raw, app):
+def test_no_limit_is_set_where_the_number_of_fragments_is_none(
+    raw: Connect, app: Flask
+) -> None:
     """As for the size."""
     app.config["SOCKETS_MAX_FRAGMENTS"] = None
     client = raw()
