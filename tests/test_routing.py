@@ -160,6 +160,12 @@ def test_an_async_handler_is_refused_with_the_reason(wrap: t.Any) -> None:
         sockets.route("/a")(wrap(handler))
 
 
+def test_a_mistake_in_subprotocols_is_told_where_it_was_made() -> None:
+    """Also before there is an app."""
+    with pytest.raises(ValueError, match="'v2, v1' is no name of a subprotocol"):
+        Sockets().route("/a", subprotocols="v2, v1")(lambda ws: None)
+
+
 def test_an_async_handler_in_a_blueprint_is_refused() -> None:
     """It is refused when the blueprint is registered."""
     _, sockets = make_app()
