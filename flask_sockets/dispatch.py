@@ -185,6 +185,14 @@ class SocketRequest:
             connection.finish(self.close_code, self.close_reason, **options)
         finally:
             self.topics.count_socket(-1)
+            if connection.protocol.is_limit_exceeded:
+                self.app.logger.warning(
+                    "A client of the WebSocket %r sent a message of more than %s bytes,"
+                    " and the connection was closed with 1009. If your clients send"
+                    " such messages, raise the config 'SOCKETS_MAX_MESSAGE_SIZE'.",
+                    self.request.path,
+                    connection.options.max_message_size,
+                )
 
     # The request, until the protocol is switched
 

@@ -35,7 +35,7 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     # origins and patterns such as "https://*.example.com".
     "SOCKETS_ALLOWED_ORIGINS": None,
     # Bytes. None sets no limit.
-    "SOCKETS_MAX_MESSAGE_SIZE": 16 * 1024 * 1024,
+    "SOCKETS_MAX_MESSAGE_SIZE": 1024 * 1024,
     # Of one message. None sets no limit. Even empty fragments take time.
     "SOCKETS_MAX_FRAGMENTS": 2**17,
     # Bytes that are read ahead of a handler that doesn't receive.

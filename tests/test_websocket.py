@@ -614,8 +614,10 @@ def test_only_websocket_frames_come_after_the_handshake(
     assert server.errors == []
 
 
-def test_the_largest_message_is_configured(kind: str) -> None:
-    """A message over the limit ends with 1009."""
+def test_the_largest_message_is_configured(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message over the limit ends with 1009, and the log names the setting."""
     with (
         serve(kind, echo, SOCKETS_MAX_MESSAGE_SIZE=1000) as server,
         connect(server.url) as client,
@@ -624,6 +626,8 @@ def test_the_largest_message_is_configured(kind: str) -> None:
         assert client.recv(timeout=wire.PATIENCE) == bytes(1000)
         client.send(bytes(1001))
         assert close_of(client)[0] == 1009
+    assert "more than 1000 bytes" in caplog.text
+    assert "'SOCKETS_MAX_MESSAGE_SIZE'" in caplog.text
 
 
 def test_a_server_tells_its_clients_that_it_stops(kind: str) -> None:

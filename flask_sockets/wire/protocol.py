@@ -126,6 +126,8 @@ class Protocol:
         #: How it was closed. ``None`` until a Close frame was sent or received, or the
         #: connection was lost.
         self.close: Close | None = None
+        #: Whether it was closed since a message was larger than the limit.
+        self.is_limit_exceeded = False
         #: Whether both sides have said Close, or the client may not say more.
         self.is_over = False
 
@@ -406,6 +408,7 @@ class Protocol:
 
     def _too_large(self) -> tuple[int, str]:
         limit = self.options.max_message_size
+        self.is_limit_exceeded = True
         return 1009, f"message exceeds limit of {limit} bytes"
 
     def _read_data(

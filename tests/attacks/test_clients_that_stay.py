@@ -181,10 +181,6 @@ def attack(way: Way) -> Attacked:
         return Attacked(names, left, before, settled(lambda: descriptors(server)))
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="Anything that a client sends counts as an answer, progress doesn't.",
-)
 @pytest.mark.parametrize(
     "way", [WORKER, WSRUN, FLASK_RUN, GTHREAD], ids=lambda w: w.name
 )

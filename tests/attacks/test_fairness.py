@@ -133,10 +133,6 @@ def waits(raw: Attacker, length: float, patience: float) -> list[float]:
     return sorted(found)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="A turn doesn't end while parsing or writing, and 'sleep(0)' polls nothing.",
-)
 @pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.name)
 def test_flood_lets_others_be_served(flood: Flood) -> None:
     with contextlib.ExitStack() as stack:

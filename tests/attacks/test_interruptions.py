@@ -15,7 +15,6 @@ from .attackers import Attacker
 from .target import serve, settled
 
 
-@pytest.mark.xfail(strict=False, reason="Reading 'closed' changes it.")
 @pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
 def test_messages_reach_a_handler_whose_closed_others_look_at(way: Way) -> None:
     messages = [str(number) for number in range(6)]
@@ -30,7 +29,6 @@ def test_messages_reach_a_handler_whose_closed_others_look_at(way: Way) -> None:
         assert json.loads(server.get("/received").body) == [*messages, "end"]
 
 
-@pytest.mark.xfail(strict=False, reason="A thread can't wait on gevent's hub.")
 @pytest.mark.parametrize("way", [WORKER, WSRUN, UNPATCHED], ids=lambda way: way.name)
 def test_thread_that_sends_loses_nothing_or_is_refused_at_once(way: Way) -> None:
     """A thread of the operating system, whose client doesn't read for a while."""
@@ -75,7 +73,6 @@ def test_interrupted_compression_joins_no_messages() -> None:
     assert received == sorted(set(received))
 
 
-@pytest.mark.xfail(strict=False, reason="The keeper's task isn't started again.")
 def test_pings_go_on_where_an_app_kills_all_greenlets() -> None:
     with (
         serve(WORKER, SOCKETS_PING_INTERVAL=0.5) as server,

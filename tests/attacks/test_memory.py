@@ -32,7 +32,6 @@ MESSAGES = {
 }
 
 
-@pytest.mark.xfail(strict=False, reason="Iteration and engine keep the last message.")
 @pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
 def test_messages_that_were_delivered_do_not_stay_in_memory(way: Way) -> None:
     """Of each kind, none of the clients has more than a tenth of it in memory."""
@@ -58,7 +57,6 @@ def test_messages_that_were_delivered_do_not_stay_in_memory(way: Way) -> None:
     assert {kind: size for kind, size in kept.items() if size > SIZE / 10} == {}
 
 
-@pytest.mark.xfail(strict=False, reason="What is read ahead is counted in characters.")
 @pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
 def test_what_is_read_ahead_is_counted_in_bytes(way: Way) -> None:
     """Of text that takes four bytes for each character no more is read ahead than of

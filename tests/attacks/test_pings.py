@@ -19,7 +19,6 @@ PING_INTERVAL = 3.0
 CLIENTS = 40
 
 
-@pytest.mark.xfail(strict=False, reason="Each connection pings after the interval.")
 @pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
 def test_pings_of_connections_opened_together_are_spread(way: Way) -> None:
     """Less than half of them come within any tenth of the interval."""
