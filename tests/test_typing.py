@@ -34,6 +34,24 @@ def echo(ws: WebSocket, times: int) -> None:
     except ConnectionClosed as error:
         print(error.code + 1, error.reason.upper())
 
+@sockets.topic("room/<name>", history=50, ttl=60, presence=True, overflow="latest")
+def may_enter(name: str) -> bool:
+    return name != "secret"
+
+@sockets.route("/rooms/<name>")
+def room(ws: WebSocket, name: str) -> None:
+    with ws.subscribe(f"room/{name}", history=5, since=None, member="me") as got:
+        position: str | None = got.position
+        ws.send_json({"recovered": got.recovered, "position": position})
+    ws.publish(f"room/{name}", b"x")
+    ws.unsubscribe()
+
+sockets.publish("news", "text")
+sockets.publish_json("news", {"a": 1})
+messages: list[str | bytes] = [p.message for p in sockets.history("news", 5)]
+members: list[str] = list(sockets.presence("news"))
+count: int = sockets.stats()["delivered"]
+
 reveal_type(echo)
 sockets.register_blueprint(bp, url_prefix="/bp")
 sockets.init_app(app)

@@ -365,8 +365,14 @@ class Fanout:
     def open(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         """Give a socket what waits for it, and from then on what is published.
 
-        Called by the scheduler of the socket.
+        Called by a thread that isn't that of the socket's hub, this is done there soon.
         """
+        scheduler = subscriber.connection.transport.scheduler
+        scheduler.run_or_call_soon(
+            functools.partial(self._open_all, subscriber, tuple(topics))
+        )
+
+    def _open_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         for topic in topics:
             group = subscriber.groups.get(topic)
             if group is not None:
@@ -514,10 +520,15 @@ class Fanout:
     def settle(self, subscriber: Subscriber) -> None:
         """Deliver what is pending before something else is sent to a socket.
 
-        Called by the scheduler of the socket.
+        Called by a thread that isn't that of the socket's hub, this is done there soon:
+        the hub also sends what such a thread sends, and later.
         """
+        scheduler = subscriber.connection.transport.scheduler
+        scheduler.run_or_call_soon(functools.partial(self._settle, subscriber))
+
+    def _settle(self, subscriber: Subscriber) -> None:
         opening, subscriber.opening = subscriber.opening, ()
-        self.open(subscriber, opening)
+        self._open_all(subscriber, opening)
         lane = subscriber.lane
         if lane is not None and lane.has_work():
             lane.drain()

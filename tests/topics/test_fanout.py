@@ -8,6 +8,7 @@ import threading
 import typing as t
 import weakref
 
+import gevent
 import pytest
 
 from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Subscriber
@@ -201,6 +202,19 @@ def test_nothing_is_sent_before_a_subscription_is_opened(sockets: Sockets) -> No
     sockets.fanout.open(subscriber, ["a"])
     sockets.publish("a", b"3")
     assert read(peer, 4) == [b"snap", b"1", b"2", b"3"]
+
+
+def test_a_thread_that_is_not_the_hubs_can_open_a_subscription() -> None:
+    for flavour in flavours(Greenlets):
+        sockets = Sockets(flavour)
+        subscriber, peer = sockets.subscribe("a", is_open=False)
+        sockets.publish("a", b"1")
+        threadpool = gevent.get_hub().threadpool
+        threadpool.apply(sockets.fanout.open, (subscriber, ["a"]))
+        assert read(peer, 1) == [b"1"]
+        sockets.publish("a", b"2")
+        threadpool.apply(subscriber.settle)
+        assert read(peer, 1) == [b"2"]
 
 
 def test_history_comes_before_what_waits_and_nothing_comes_twice(
