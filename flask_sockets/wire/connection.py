@@ -56,10 +56,10 @@ class Connection:
         self.protocol = Protocol(options, extensions)
         if early:
             self.protocol.receive_data(early)
-        # Held while the connection is being closed, by one side or the other.
+        # Held by the writer for an instant, and while the connection is being closed.
         self._mutex = transport.scheduler.new_mutex()
         self.reader = Reader(transport, self.protocol, self)
-        self.writer = Writer(transport, self._lose_output)
+        self.writer = Writer(transport, self._mutex, self._lose_output)
         if self.protocol.is_compressed:
             self.writer.compress = self.protocol.compress
         #: Messages that nobody has received yet.

@@ -61,17 +61,27 @@ class Hub(Scheduler):
         elif now >= end:
             if _get_ident() != self.thread:
                 return False
-            gevent.sleep(_AN_INSTANT)
-            self.turn_end = None
+            if self._looked_lately():
+                self.turn_end = now + TURN
+            else:
+                gevent.sleep(_AN_INSTANT)
+                self.turn_end = None
             return True
         return bool(_get_ident() == self.thread)
+
+    def _looked_lately(self) -> bool:
+        """Whether the hub has looked at its sockets though no WebSocket was waited for.
+
+        libev says when that was, in the terms of :func:`time.time`. libuv doesn't.
+        """
+        return bool(0 <= time.time() - self.hub.loop.now() < TURN)
 
     def is_turn_over(self) -> bool:
         end = self.turn_end
         if end is None:
             self.turn_end = _now() + TURN
             return False
-        return _now() >= end
+        return _now() >= end and not self._looked_lately()
 
     def call_soon(self, function: Callable[[], None]) -> None:
         loop = self.hub.loop

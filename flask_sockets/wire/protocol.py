@@ -98,7 +98,8 @@ class Protocol:
 
     def __init__(self, options: Options, extensions: Sequence[Extension] = ()) -> None:
         self.options = options
-        self._engine = ServerProtocol(state=OPEN, logger=engine_logger)
+        # Made when the connection closes.
+        self._engine_or_none: ServerProtocol | None = None
         self._extension = extensions[0] if extensions else None
         #: Whether messages may be compressed.
         self.is_compressed = bool(extensions)
@@ -236,6 +237,12 @@ class Protocol:
         return frames.header(first_byte, len(frame.data)) + frame.data
 
     # The end, for one at a time
+
+    @property
+    def _engine(self) -> ServerProtocol:
+        if self._engine_or_none is None:
+            self._engine_or_none = ServerProtocol(state=OPEN, logger=engine_logger)
+        return self._engine_or_none
 
     def read_end(self) -> None:
         """Read the frame that closes the connection, after :meth:`read` said so."""

@@ -97,17 +97,19 @@ class Writer:
     where threads serve it.
 
     :param transport: where it goes. It has to be open before anything is sent.
+    :param mutex: held for an instant at a time, also while the socket is written to.
     :param on_failure: called when sending fails, since the connection is lost.
     """
 
-    def __init__(self, transport: Transport, on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: Transport, mutex: t.Any, on_failure: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._on_failure = on_failure
         # For speed: these are called for each message.
         self._enter = transport.scheduler.enter
         self._send = transport.raw_send
-        # For an instant at a time, also while the socket is written to.
-        self._mutex = transport.scheduler.new_mutex()
+        self._mutex = mutex
         self._outbox = _EMPTY
         # Control frames in the outbox, by opcode.
         self._controls: dict[int, _Piece] = {}

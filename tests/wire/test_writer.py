@@ -42,7 +42,7 @@ def parts(flavour: Flavour) -> t.Iterator[Parts]:
     transport = transport_for(server)
     transport.open()
     failures = Failures()
-    writer = Writer(transport, failures)
+    writer = Writer(transport, transport.scheduler.new_mutex(), failures)
     yield writer, Peer(client), transport, failures
     writer.end()
     transport.close()
