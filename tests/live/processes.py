@@ -113,9 +113,12 @@ def _last_lines_of_tracebacks(log: str) -> list[str]:
     found = []
     lines = iter(log.splitlines())
     for line in lines:
-        if "Traceback (most recent call last)" in line:
+        before, found_one, _ = line.partition("Traceback (most recent call last)")
+        if found_one and "Exception Group" not in before:
+            # Those in a group, such as Flask 3.2 raises, are indented.
+            indent = before if re.fullmatch(r"[ |+]*", before) else ""
             for line in lines:
-                if not line.startswith(" "):
+                if not line.startswith(f"{indent} "):
                     break
             found.append(f"Traceback: {line}")
     return found

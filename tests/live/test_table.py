@@ -222,9 +222,16 @@ def test_before_request_may_redirect(served: Served) -> None:
         raw.send(handshake("/echo?before=redirect"))
         status, headers, _ = raw.read_response()
         if served.way.is_stock:
-            assert raw.read_frame().close == (1008, "302 Found")
+            assert raw.read_frame().close in [
+                (1008, "302 Found"),
+                (1008, "303 See Other"),
+            ]
         else:
-            assert (status, headers["location"]) == (302, "/elsewhere")
+            # Flask 3.2 redirects with 303.
+            assert (status, headers["location"]) in [
+                (302, "/elsewhere"),
+                (303, "/elsewhere"),
+            ]
 
 
 def test_before_request_may_answer(served: Served, kind: Kind) -> None:
