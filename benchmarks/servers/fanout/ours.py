@@ -20,7 +20,8 @@ sockets = Sockets(app)
 def subscribe(ws):
     ws.subscribe("bench")
     ws.send("ready")
-    ws.wait_closed()
+    for _ in ws:
+        pass
 
 
 @sockets.route("/publish")
