@@ -20,7 +20,7 @@ import threading
 import typing as t
 
 from ..wire import frames
-from ..wire.writer import Offer
+from ..wire.writer import Offer, offer_all
 from .locks import new_native_lock
 from .rules import Overflow
 
@@ -68,7 +68,7 @@ class Subscriber:
 
     __slots__ = (
         *("_fanout", "_number", "_on_closed", "connection", "groups", "is_watched"),
-        *("lane", "leaving", "members", "offer", "opening", "size", "uncounted"),
+        *("lane", "leaving", "members", "opening", "size", "uncounted"),
     )
 
     def __init__(
@@ -82,8 +82,6 @@ class Subscriber:
         self._fanout = fanout
         self._number = number
         self._on_closed = on_closed
-        # Bound once: a method is made anew each time it is looked up.
-        self.offer = connection.offer
         #: The topics it is subscribed to.
         self.groups: dict[str, Group] = {}
         #: All of them are in one lane, while there are any.
@@ -154,6 +152,16 @@ class Waiting:
         return entries
 
 
+class Flat:
+    """Subscribers, and in the same places what writes to them."""
+
+    __slots__ = ("subscribers", "writers")
+
+    def __init__(self, subscribers: Iterable[Subscriber]) -> None:
+        self.subscribers = list(subscribers)
+        self.writers = [subscriber.connection.writer for subscriber in self.subscribers]
+
+
 class Group:
     """The subscribers of a topic that get the same bytes from the same scheduler."""
 
@@ -168,8 +176,8 @@ class Group:
         self.overflow = overflow
         self.live: dict[Subscriber, None] = {}
         self.waiting: dict[Subscriber, Waiting] = {}
-        #: The live ones as a list, or ``None`` if they have changed.
-        self.flat: list[Subscriber] | None = None
+        #: The live ones as lists, or ``None`` if they have changed.
+        self.flat: Flat | None = None
 
     def encode(self, publication: Publication) -> bytes:
         """Make the frame that these subscribers get."""
@@ -395,7 +403,7 @@ class Fanout:
                     batch.add(frame)
             for part in batch.cut() if batch.entries else ():
                 if subscriber in group.live:
-                    self._offer(group, part, [subscriber], batch)
+                    self._offer(group, part, Flat([subscriber]), batch)
         finally:
             lane.turn.release()
         self.end_turn(lane)
@@ -568,40 +576,29 @@ class Fanout:
                 flat = group.flat
                 if flat is None:
                     with self._mutex:
-                        flat = group.flat = list(group.live)
+                        flat = group.flat = Flat(group.live)
                 self._offer(group, part, flat, batch)
         lane.ended += ending
 
-    def _offer(
-        self, group: Group, part: Batch, subscribers: list[Subscriber], batch: Batch
-    ) -> None:
+    def _offer(self, group: Group, part: Batch, flat: Flat, batch: Batch) -> None:
         """Give a part of a batch to subscribers."""
-        limit = self._max_outbox
-        taken = Offer.TAKEN
-        data, count = part.join(), len(part.entries)
-        failed: list[tuple[Subscriber, Offer, int]] = []
-        if not part.has_senders:
-            # Nearly all the time of a publication is spent in this loop.
-            for subscriber in subscribers:
-                if (answer := subscriber.offer(data, count, limit)) is not taken:
-                    failed.append((subscriber, answer, count))
-            delivered = count * len(subscribers)
-        else:
-            delivered = 0
-            by_sender, for_all = part.for_senders(), (data, count)
-            for subscriber in subscribers:
-                own_data, own_count = by_sender.get(subscriber, for_all)
-                delivered += own_count
-                if not own_count:
-                    continue
-                answer = subscriber.offer(own_data, own_count, limit)
-                if answer is not taken:
-                    failed.append((subscriber, answer, own_count))
-        for subscriber, answer, own_count in failed:
-            delivered -= own_count
+        if part.has_senders:
+            senders = part.for_senders()
+            for subscriber in flat.subscribers:
+                if (own := senders.get(subscriber)) is not None and own[1]:
+                    self._offer_to(group, Flat([subscriber]), *own, batch)
+            flat = Flat(s for s in flat.subscribers if s not in senders)
+        self._offer_to(group, flat, part.join(), len(part.entries), batch)
+
+    def _offer_to(
+        self, group: Group, flat: Flat, data: bytes, count: int, batch: Batch
+    ) -> None:
+        """Give some frames of a batch to subscribers."""
+        refused = offer_all(flat.writers, data, count, self._max_outbox)
+        self.stats.delivered += count * (len(flat.writers) - len(refused))
+        for place, answer in refused:
             if answer is Offer.FULL:
-                self._overflow(group, subscriber, own_count, batch)
-        self.stats.delivered += delivered
+                self._overflow(group, flat.subscribers[place], count, batch)
 
     def _overflow(
         self, group: Group, subscriber: Subscriber, count: int, batch: Batch

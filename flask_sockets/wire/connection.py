@@ -15,7 +15,7 @@ from .keepalive import NEVER, Keepalive, Signs, Verdict
 from .protocol import Protocol
 from .reader import Input, Reader
 from .registry import keeper_for
-from .writer import Offer, Writer
+from .writer import Offer, Traffic, Writer
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +65,6 @@ class Connection:
         #: Messages that nobody has received yet.
         self.messages = self.protocol.messages
         self.received = self.protocol.received
-        self.sent = self.writer.traffic
 
         #: Whether HTTP can't be spoken any more.
         self.has_begun = False
@@ -124,6 +123,11 @@ class Connection:
         """``"client"`` or ``"server"``, once it is closed."""
         close = self.protocol.close
         return None if close is None else close.by
+
+    @property
+    def sent(self) -> Traffic:
+        """What was sent so far."""
+        return Traffic(self.writer.messages, self.writer.bytes)
 
     # Messages and frames
 

@@ -171,6 +171,7 @@ class GeventTransport(Transport):
         raw = getattr(sock, "_sock", None)
         if raw is not None and not self.is_tls:
             self.raw_receive, self.raw_send = raw.recv, raw.send
+            self.send_on_hub = raw.send
             self.fileno = raw.fileno
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import functools
 import socket
 import time
 import typing as t
@@ -18,7 +19,7 @@ from . import frames
 from .transport import NOT_NOW
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .transport import Event, Transport
 
@@ -101,6 +102,14 @@ class Writer:
     :param on_failure: called when sending fails, since the connection is lost.
     """
 
+    # A publication looks at some of these for each of many connections. As slots they
+    # lie side by side in memory.
+    __slots__ = (
+        *("_controls", "_enter", "_mutex", "_on_failure", "_outbox"),
+        *("_room_callbacks", "_send", "_transport", "bytes", "compress"),
+        *("messages", "outbox_size", "send_at_once", "state", "taken"),
+    )
+
     def __init__(
         self, transport: Transport, mutex: t.Any, on_failure: Callable[[], None]
     ) -> None:
@@ -116,9 +125,14 @@ class Writer:
         # Called once the outbox is empty.
         self._room_callbacks: list[Callable[[], None]] = []
         self.state = Output.OPEN
-        #: Messages that were sent. Of those that were offered the bytes of whole frames
-        #: are counted.
-        self.traffic = Traffic()
+        #: The socket's own ``send``, while it may be called on the hub without further
+        #: ado: messages can be sent, and nothing waits in the outbox. It raises an
+        #: ``OSError`` also when the kernel takes nothing now.
+        self.send_at_once = transport.send_on_hub
+        #: How many messages were sent.
+        self.messages = 0
+        #: The bytes of their payloads and, of those that were offered, of their frames.
+        self.bytes = 0
         #: Bytes in the outbox that were offered.
         self.outbox_size = 0
         #: Bytes that the kernel has taken so far.
@@ -139,6 +153,7 @@ class Writer:
         with self._mutex:
             if self.state is not _OPEN:
                 return Offer.CLOSED
+            size = 0
             if not self._outbox:
                 try:
                     size = self._send(data)
@@ -147,25 +162,18 @@ class Writer:
                 except OSError:
                     size = -1
                     self._end()
-                if size >= 0:
-                    self.taken += size
-                    traffic = self.traffic
-                    traffic.messages += messages
-                    traffic.bytes += len(data)
-                    if size < len(data):
-                        self._keep(data, size).is_offered = True
-                        self.outbox_size = len(data) - size
-                    return _TAKEN
             elif self.outbox_size + len(data) > limit:
                 return Offer.FULL
-            else:
-                self.traffic.messages += messages
-                self.traffic.bytes += len(data)
-                self._keep(data).is_offered = True
-                self.outbox_size += len(data)
+            if size >= 0:
+                self._take(data, messages, size)
                 return _TAKEN
         self._on_failure()
         return Offer.CLOSED
+
+    def take_rest(self, data: bytes, messages: int, size: int) -> None:
+        """Take the rest of frames of which :attr:`send_at_once` has sent a part."""
+        with self._mutex:
+            self._take(data, messages, size)
 
     def put(self, data: bytes) -> None:
         """Send what is no frame: the answer to the handshake."""
@@ -181,12 +189,18 @@ class Writer:
         and a ping that of a ping. So a client that sends pings but reads nothing makes
         us hold one of them at most.
         """
+        # On the hub, if there is one: whoever uses 'send_at_once' there has no lock.
+        self._transport.scheduler.run_or_call_soon(
+            functools.partial(self._put_control, frame)
+        )
+
+    def _put_control(self, frame: bytes) -> None:
         opcode = frame[0] & 0x0F
         with self._mutex:
             if self.state is not _OPEN:
                 return
             if opcode == frames.CLOSE:
-                self.state = Output.CLOSING
+                self._change_to(Output.CLOSING)
             before = self._controls.get(opcode) if self._outbox else None
             if before is not None and before.data and not before.is_begun:
                 before.data = memoryview(frame)
@@ -199,9 +213,12 @@ class Writer:
 
     def end_behind_close(self) -> None:
         """End the stream as soon as the Close frame is out, if there is one."""
+        self._transport.scheduler.run_or_call_soon(self._end_behind_close)
+
+    def _end_behind_close(self) -> None:
         with self._mutex:
             if self.state is Output.CLOSING:
-                self.state = Output.ENDING
+                self._change_to(Output.ENDING)
                 if not self._outbox:
                     self._end_stream()
 
@@ -252,9 +269,8 @@ class Writer:
                     size = 0
                 self.taken += size
                 if size == len(frame):
-                    traffic = self.traffic
-                    traffic.messages += 1
-                    traffic.bytes += length
+                    self.messages += 1
+                    self.bytes += length
                     return
                 piece = self._keep(frame, size)
                 piece.event = self._transport.new_event()
@@ -269,8 +285,8 @@ class Writer:
             self._on_failure()
             raise
         self._wait_for(piece, deadline)
-        self.traffic.messages += 1
-        self.traffic.bytes += len(payload)
+        self.messages += 1
+        self.bytes += len(payload)
 
     def _write_from_elsewhere(
         self, opcode: int, payload: bytes, deadline: float | None
@@ -323,6 +339,22 @@ class Writer:
 
     # With the mutex held
 
+    def _change_to(self, state: Output) -> None:
+        self.state = state
+        self.send_at_once = None
+
+    def _take(self, data: bytes, messages: int, size: int) -> None:
+        """Count frames that were offered, and keep what the kernel didn't take.
+
+        :param size: how many bytes it took.
+        """
+        self.taken += size
+        self.messages += messages
+        self.bytes += len(data)
+        if size < len(data):
+            self._keep(data, size).is_offered = True
+            self.outbox_size += len(data) - size
+
     def _put(self, data: bytes) -> bool:
         """Send or keep it, and say if the connection is still there."""
         size = 0
@@ -350,6 +382,7 @@ class Writer:
         else:
             piece.is_begun |= self._transport.is_tls
             self._outbox = collections.deque((piece,))
+            self.send_at_once = None
             self._transport.watch_writable(self._send_more)
         return piece
 
@@ -387,15 +420,17 @@ class Writer:
             self._outbox = _EMPTY
             self._controls.clear()
             self.outbox_size = 0
+            if self.state is Output.OPEN:
+                self.send_at_once = self._transport.send_on_hub
 
     def _end(self) -> None:
-        self.state = Output.ENDED
+        self._change_to(Output.ENDED)
         self._clear()
 
     def _end_stream(self) -> None:
         """Both sides have said Close, or the client may not say more: the server is
         the first to end the stream (RFC 6455 section 7.1.1)."""
-        self.state = Output.ENDED
+        self._change_to(Output.ENDED)
         self._transport.shutdown(socket.SHUT_WR)
 
     def _take_callbacks(self) -> list[Callable[[], None]]:
@@ -425,6 +460,41 @@ class Writer:
             self._on_failure()
         for callback in callbacks:
             callback()
+
+
+def offer_all(
+    writers: Sequence[Writer], data: bytes, messages: int, limit: int
+) -> list[tuple[int, Offer]]:
+    """Offer the same frames to many connections of one scheduler.
+
+    It does what :meth:`.Connection.offer` does to each of them. Nearly all the time of
+    a publication is spent here, so that most of them are served with no other call than
+    that of their socket.
+
+    :param writers: those of the connections.
+    :return: the places in ``writers`` of those that didn't take the frames, and why.
+    """
+    size = len(data)
+    refused: list[tuple[int, Offer]] = []
+    for place, writer in enumerate(writers):
+        send = writer.send_at_once
+        if send is not None:
+            try:
+                taken = send(data)
+            except OSError:  # Nothing is taken now, or ever: the offer finds that out.
+                taken = 0
+            if taken == size:
+                writer.taken += size
+                writer.messages += messages
+                writer.bytes += size
+                continue
+            if taken:
+                writer.take_rest(data, messages, taken)
+                continue
+        answer = writer.offer(data, messages, limit)
+        if answer is not Offer.TAKEN:
+            refused.append((place, answer))
+    return refused
 
 
 def _do_nothing() -> None:
