@@ -69,7 +69,7 @@ def rejection(client: SocketTestClient, path: str, **options: t.Any) -> TestResp
 
 @pytest.mark.parametrize(
     "message",
-    ["hi", "", b"\0\xff", "ä" * 10**6, bytearray(b"x"), memoryview(b"y")],
+    ["hi", "", b"\0\xff", "ä" * 500_000, bytearray(b"x"), memoryview(b"y")],
     ids=["text", "empty", "binary", "large", "bytearray", "memoryview"],
 )
 def test_a_message_goes_there_and_back(
