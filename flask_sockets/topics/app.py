@@ -96,7 +96,7 @@ class AppTopics:
         """Begin with nothing, as a new process does, also one that was forked."""
         self._lock = new_native_lock()
         self._broker: Broker | None = None
-        self._fanout = Fanout(0)
+        self._fanout = Fanout(0, self._socket_closed)
         self._numbers = itertools.count(1)
         self._socket_count = 0
 
@@ -110,7 +110,9 @@ class AppTopics:
             with self._lock:
                 if self._broker is None:
                     broker = make_broker(self._app.config["SOCKETS_BROKER"])
-                    self._fanout = Fanout(self._app.config["SOCKETS_MAX_OUTBOX"])
+                    self._fanout = Fanout(
+                        self._app.config["SOCKETS_MAX_OUTBOX"], self._socket_closed
+                    )
                     broker.start(LocalSockets(self._app, self._fanout))
                     self._broker = broker
         return self._broker
@@ -218,9 +220,7 @@ class AppTopics:
     def new_subscriber(self, connection: Connection) -> Subscriber:
         """Let a socket be known by an id."""
         self.broker  # noqa: B018 (the fan-out is made along with it)
-        return Subscriber(
-            connection, self._fanout, next(self._numbers), self._socket_closed
-        )
+        return Subscriber(connection, self._fanout, next(self._numbers))
 
     def subscribe(
         self,
@@ -309,7 +309,7 @@ class AppTopics:
         """Receive topics for a socket from now on. They are to be opened later."""
         broker = self.broker
         names = [topic.name for topic in topics]
-        subscriber.uncounted |= set(names)
+        subscriber.uncounted += tuple(names)
         # Before the broker has subscribed, so that nothing is missed.
         for topic in topics:
             self._fanout.add(
@@ -324,7 +324,9 @@ class AppTopics:
             self._fanout.remove(subscriber, names)
             raise
         finally:
-            subscriber.uncounted -= set(names)
+            subscriber.uncounted = tuple(
+                name for name in subscriber.uncounted if name not in names
+            )
         # The connection may have been closed meanwhile.
         broker.unsubscribe([name for name in names if name not in subscriber.groups])
 

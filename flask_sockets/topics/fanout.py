@@ -67,8 +67,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        *("_fanout", "_number", "_on_closed", "connection", "groups", "is_watched"),
-        *("lane", "leaving", "members", "opening", "size", "uncounted"),
+        *("_fanout", "_number", "connection", "groups", "is_watched", "lane"),
+        *("leaving", "members", "opening", "size", "uncounted"),
     )
 
     def __init__(
@@ -76,12 +76,10 @@ class Subscriber:
         connection: Connection,
         fanout: Fanout,
         number: int,
-        on_closed: Callable[[Subscriber], None],
     ) -> None:
         self.connection = connection
         self._fanout = fanout
         self._number = number
-        self._on_closed = on_closed
         #: The topics it is subscribed to.
         self.groups: dict[str, Group] = {}
         #: All of them are in one lane, while there are any.
@@ -91,7 +89,7 @@ class Subscriber:
         #: Topics that are to be opened when the handler uses the socket again.
         self.opening: tuple[str, ...] = ()
         #: Topics that the broker is still subscribing to for it.
-        self.uncounted: frozenset[str] = frozenset()
+        self.uncounted: tuple[str, ...] = ()
         #: How much waits for it in all its topics, in bytes.
         self.size = 0
         #: Whether the end of the connection ends the subscriptions.
@@ -118,7 +116,7 @@ class Subscriber:
 
     def _closed(self) -> None:
         self.is_watched = False
-        self._on_closed(self)
+        self._fanout.on_closed(self)
 
 
 class Waiting:
@@ -281,9 +279,14 @@ class Fanout:
     """All subscribers of one app in this process.
 
     :param max_outbox: how much may wait for one of them, in bytes.
+    :param on_closed: called when the connection of one is closed, on its scheduler. It
+        must not block.
     """
 
-    def __init__(self, max_outbox: int) -> None:
+    def __init__(
+        self, max_outbox: int, on_closed: Callable[[Subscriber], None]
+    ) -> None:
+        self.on_closed = on_closed
         self.stats = Stats()
         #: Tells this process from all others.
         self.process_id = secrets.token_hex(8)

@@ -10,8 +10,9 @@ import typing as t
 
 import pytest
 
+from ..frames import CLOSE
 from ..process import until
-from .clients import Closed, Refused, WebsocketsClient
+from .clients import Closed, Raw, Refused, WebsocketsClient, handshake
 from .processes import Server
 from .ways import FLASK_RUN, GEVENT_WAYS, GTHREAD, PYWSGI, WAYS, WORKER, WSRUN, Way
 
@@ -143,6 +144,21 @@ def test_the_end_of_a_handler_by_an_exception_ends_its_subscription(way: Way) ->
         client.close()
         until(served.is_empty, "all is gone")
         assert served.state()["left"] == ["m"]
+
+
+@pytest.mark.parametrize("way", [PYWSGI, FLASK_RUN], ids=lambda way: way.name)
+def test_a_handler_that_returns_has_left_whatever_its_client_does(way: Way) -> None:
+    """It needn't even answer the Close frame."""
+    with serve(way) as served, Raw(served.server.port) as client:
+        client.send(handshake("/subscribe/room/a?member=m&return=1"))
+        client.read_until(b"\r\n\r\n")
+        assert client.read_frame().opcode == CLOSE
+        state = served.state()
+        assert (state["subscriptions"], state["present"], state["left"]) == (
+            0,
+            {},
+            ["m"],
+        )
 
 
 @pytest.mark.parametrize("way", [PYWSGI, WSRUN, WORKER], ids=lambda way: way.name)

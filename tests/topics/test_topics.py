@@ -7,7 +7,7 @@ import threading
 import typing as t
 
 import pytest
-from flask import Blueprint, Flask, abort, g, request, session
+from flask import Blueprint, Flask, Response, abort, g, request, session
 
 from flask_sockets import (
     ConnectionClosed,
@@ -354,6 +354,28 @@ def test_an_async_authorizer_is_refused(app: App) -> None:
         @app.sockets.topic("a")
         async def may_enter() -> None:
             """Would let everybody in."""
+
+
+def test_a_handshake_that_fails_leaves_no_subscription(app: App) -> None:
+    seen: list[t.Any] = []
+
+    @app.flask.after_request
+    def fail(response: Response) -> Response:
+        if response.status_code == 101:
+            raise LookupError("in a hook")
+        return response
+
+    def handler(ws: WebSocket) -> str:
+        with pytest.raises(LookupError, match="in a hook"):
+            ws.subscribe("room/a", member="ada")
+        seen.extend((ws.topics, app.sockets.presence("room/a"), app.sockets.stats()))
+        return "answered with HTTP"
+
+    app.handle(handler)
+    with pytest.raises(HandshakeRejected), app.connect():
+        pass
+    topics, presence, stats = seen
+    assert (topics, presence, stats["subscriptions"]) == ((), {}, 0)
 
 
 # History

@@ -46,6 +46,8 @@ def subscribe(ws, topic):
     )
     if "raise" in request.args:
         raise LookupError("expected")
+    if "return" in request.args:
+        return
     if "hold" in request.args:
         handlers[request.args["hold"]] = current_greenlet()
     for message in ws:
