@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-import os
 import queue
 import signal
 import socket
@@ -20,7 +19,7 @@ from .dotenv_files import files as dotenv_files
 from .settings import Settings
 from .signals import SIGNALS
 from .terminal import Display, Loaded, describe_end, notice, say, warn
-from .warm_process import Gone, WarmProcess
+from .warm_process import Gone, WarmProcess, can_fork
 
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
@@ -75,19 +74,19 @@ class Supervisor:
     :param settings: what the command was asked for.
     :param listener: the bound and listening socket. It stays open while the processes
         that accept from it come and go, so no connection is ever refused.
-    :param forks: whether processes can be forked.
+    :param forks: whether servers are forked, by default where that is possible.
     """
 
     def __init__(
         self,
         settings: Settings,
         listener: socket.socket,
-        forks: bool = hasattr(os, "fork"),
+        forks: bool | None = None,
     ) -> None:
         self._settings = settings
         self._listener = listener
-        self._forks = forks
-        self._display = Display(settings, forks)
+        self._forks = can_fork() if forks is None else forks
+        self._display = Display(settings, self._forks)
         # A signal's handler puts into it while this thread may be reading from it,
         # which is what a SimpleQueue allows and a Queue does not.
         self._inbox: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import queue
 import socket
 import subprocess
@@ -12,11 +13,18 @@ import threading
 import typing as t
 
 from .channel import Channel
+from .debuggers import environment, is_attached
 from .signals import blocked
 
 
 class Gone(t.NamedTuple):
     """In the inbox: a process below has ended."""
+
+
+def can_fork() -> bool:
+    """Whether the warm process can fork servers."""
+    # A debugger has threads in it, which a forked process would lack.
+    return hasattr(os, "fork") and not is_attached()
 
 
 class WarmProcess:
@@ -54,7 +62,9 @@ class WarmProcess:
 
         with theirs, blocked():
             if sys.platform == "win32":
-                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, env=environment()
+                )
 
                 for sock in (theirs, listener):
                     shared = base64.b64encode(sock.share(self._process.pid))
@@ -63,7 +73,9 @@ class WarmProcess:
                 self._process.stdin.flush()
             else:
                 self._process = subprocess.Popen(
-                    command, pass_fds=(theirs.fileno(), listener.fileno())
+                    command,
+                    env=environment(),
+                    pass_fds=(theirs.fileno(), listener.fileno()),
                 )
 
         self._channel = Channel(ours)
