@@ -16,6 +16,7 @@ from .routing import (
     handler_and_options,
     refuse_async,
 )
+from .serving.async_views import run_in_threads
 from .topics.rules import DEFAULT_TTL, Declaration, TopicOptions
 
 if t.TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Sockets:
             answer_plain_requests(app)
             install_middleware(app)
             install_test_client(app)
+            run_in_threads(app)
         if app in self._apps:
             return
         self._apps.add(app)

@@ -10,7 +10,7 @@ from werkzeug.debug import DebuggedApplication
 
 from ..dotenv_files import read_again
 from ..settings import Settings
-from .core import is_handshake
+from .core import is_handshake, run_in_threads
 from .failures import ServerCrashed, app_frames, failed_app
 
 if t.TYPE_CHECKING:
@@ -67,6 +67,7 @@ def wrap(
     served: WSGIApplication
 
     if app is not None:
+        run_in_threads(app)
         served = app
     else:
         assert failure is not None

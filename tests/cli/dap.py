@@ -94,7 +94,7 @@ class Debugger:
                 request("evaluate", expression="os.getpid()", frameId=frame)
             case "evaluate":
                 with self._grown:
-                    self.hits.append(body.get("result"))
+                    self.hits.append(str(body.get("result")))
                     self._grown.notify_all()
 
                 request("continue", threadId=0)
