@@ -73,6 +73,29 @@ def show_exception(error: BaseException, tb: types.TracebackType | None) -> None
     say("".join(lines).rstrip())
 
 
+class AppExited(Exception):
+    """The app wanted to end the process while it handled a request."""
+
+
+def outlive_exits(application: WSGIApplication) -> WSGIApplication:
+    """Turn what ends a process into a mistake of the request that raises it, as threads
+    do: ``sys.exit()``, a Click command that is called, ``KeyboardInterrupt``.
+    """
+
+    def application_that_stays(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> t.Iterable[bytes]:
+        try:
+            return application(environ, start_response)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise AppExited(
+                f"{type(error).__name__} was raised by the app. It would end a program,"
+                " and ends this request."
+            ) from error
+
+    return application_that_stays
+
+
 def failed_app(failure: BaseException, raises: bool, html: bool) -> WSGIApplication:
     """An app that tells why the true one was not loaded.
 

@@ -11,7 +11,7 @@ from werkzeug.debug import DebuggedApplication
 from ..dotenv_files import read_again
 from ..settings import Settings
 from .core import is_handshake, run_in_threads
-from .failures import ServerCrashed, app_frames, failed_app
+from .failures import ServerCrashed, app_frames, failed_app, outlive_exits
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -68,7 +68,7 @@ def wrap(
 
     if app is not None:
         run_in_threads(app)
-        served = app
+        served = outlive_exits(app)
     else:
         assert failure is not None
         served = failed_app(failure, raises=settings.debugger, html=settings.live)

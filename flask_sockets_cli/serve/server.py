@@ -56,11 +56,11 @@ class Handler(WebSocketHandler):
         """Show what has come out of the app as Python does. gevent would show the
         request's environment with it.
         """
-        if isinstance(error, Exception):
+        # The hub of gevent would end the process for some of them. A response that is
+        # sent piece by piece may raise anything.
+        if not isinstance(error, gevent.GreenletExit):
             # A mistake that the server finds has no other frames than its own.
             show_exception(error, app_frames(tb) or tb)
-        else:
-            super()._log_error(kind, error, tb)
 
     def websocket_opened(self, websocket: WebSocket) -> None:
         super().websocket_opened(websocket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import http.client
 import re
 import signal
@@ -486,3 +487,127 @@ def test_bad_certificate_is_one_sentence(tmp_path: Path) -> None:
     assert status == 1
     assert output.startswith(f"Error: The certificate '{cert}' cannot be used")
     assert output.count("\n") == 1
+
+
+# Mistakes that would end a program
+
+EXITING = """
+import sys
+import click
+from flask_sockets import Sockets
+
+sockets = Sockets(app)
+
+@click.command()
+def command():
+    click.echo("the command has run")
+
+@app.route("/exit")
+def exit_at_once():
+    sys.exit(3)
+
+@app.route("/command")
+def run_command():
+    command([])
+
+@app.route("/interrupt")
+def interrupt():
+    raise KeyboardInterrupt
+
+@app.route("/stream")
+def stream():
+    def parts():
+        yield "one"
+        sys.exit(3)
+
+    return parts()
+
+@sockets.route("/socket")
+def socket(ws):
+    ws.send("hello")
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("debugger", ["--debugger", "--no-debugger"])
+@pytest.mark.parametrize("path", ["/exit", "/command", "/interrupt"])
+def test_view_that_would_end_a_program_ends_its_request(
+    tmp_path: Path, path: str, debugger: str
+) -> None:
+    """It gets a 500, the terminal has the traceback, and all others are served."""
+    write_app(tmp_path, more=EXITING)
+
+    with wsrun(tmp_path, debugger) as server:
+        port = port_of(server)
+        status, text = get(port, path)
+        assert status == 500
+        assert ("AppExited" in text) is (debugger == "--debugger")
+        server.wait_for(r'File ".*app\.py", line \d+, in ')
+        server.wait_for("(SystemExit|KeyboardInterrupt)")
+        server.wait_for(f'"GET {path} HTTP/1.1" 500')
+        assert get(port) == (200, "version 1")
+        assert "ended by itself" not in server.output
+
+
+def test_stream_that_would_end_a_program_ends_its_response(tmp_path: Path) -> None:
+    """What was sent is there, and all others are served."""
+    write_app(tmp_path, more=EXITING)
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        with pytest.raises(http.client.IncompleteRead):
+            get(port, "/stream")
+
+        server.wait_for("SystemExit: 3")
+        assert get(port) == (200, "version 1")
+        assert "ended by itself" not in server.output
+
+
+def test_handler_that_would_end_a_program_ends_its_websocket(tmp_path: Path) -> None:
+    """The client gets a Close frame, and all others are served."""
+    write_app(tmp_path, more=EXITING)
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        with connect(f"ws://127.0.0.1:{port}/socket") as client:
+            assert client.recv(timeout=30) == "hello"
+
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(timeout=30)
+
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code in (1011, 1012)
+        server.wait_for("SystemExit")
+        assert get(port) == (200, "version 1")
+        assert "ended by itself" not in server.output
+
+
+def test_async_views_of_an_app_without_websockets_wait_at_the_same_time(
+    tmp_path: Path,
+) -> None:
+    """Though greenlets share a thread, and a thread has one event loop."""
+    pytest.importorskip("asgiref")
+    write_app(
+        tmp_path,
+        more="""
+import asyncio
+waiting = []
+
+@app.route("/meet")
+async def meet():
+    waiting.append(1)
+    while len(waiting) < 3:
+        await asyncio.sleep(0.01)
+    return "met"
+""",
+    )
+
+    with wsrun(tmp_path) as server:
+        port = port_of(server)
+
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda _: get(port, "/meet"), range(3)))
+
+        assert answers == [(200, "met")] * 3
