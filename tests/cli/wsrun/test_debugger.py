@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ...process import Process, free_port, port_of
+from ...process import PATIENCE, Process, free_port, port_of
 from ..apps import get, write_app
 from ..dap import Debugger
 
@@ -25,6 +25,7 @@ def stop():
 """
 
 
+@pytest.mark.timeout(300)
 def test_breakpoint_is_hit_also_after_a_reload(tmp_path: Path) -> None:
     """As in VS Code, which attaches to each process that the command starts."""
     app = write_app(tmp_path, more=VIEW)
@@ -38,7 +39,13 @@ def test_breakpoint_is_hit_also_after_a_reload(tmp_path: Path) -> None:
 
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(
-            Process(sys.executable, *arguments, cwd=tmp_path, env=environment)
+            Process(
+                *(sys.executable, *arguments),
+                cwd=tmp_path,
+                env=environment,
+                # A debugger in each process takes its time on a busy machine.
+                patience=3 * PATIENCE,
+            )
         )
         debugger = Debugger(listen, app, line)
         stack.callback(debugger.close)
