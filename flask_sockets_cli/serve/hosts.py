@@ -40,7 +40,8 @@ class TrustedHosts:
             self._names += app.config.get("TRUSTED_HOSTS") or ()
 
             if server_name := app.config["SERVER_NAME"]:
-                self._names.append(f".{server_name}")
+                # Werkzeug 3.2 compares names without their ports.
+                self._names.append(f".{server_name.partition(':')[0]}")
 
     def __contains__(self, host: str) -> bool:
         """Whether a host is trusted.
