@@ -23,7 +23,9 @@ PAGE = """<!doctype html><title>Notifications</title>
     item.textContent = data;
     document.getElementById("list").append(item);
   };
-  socket.onclose = ({ code }) => { if (code === 4001) location.reload(); };
+  socket.onclose = ({ code, reason }) => {
+    if (code === 4001) document.body.textContent = reason;
+  };
 </script>
 {% endif %}"""
 
@@ -63,5 +65,5 @@ def login() -> ResponseReturnValue:
 @app.post("/logout")
 def logout() -> ResponseReturnValue:
     if name := session.pop("user", None):
-        sockets.disconnect(f"user/{name}", 4001, "logged out")
+        sockets.disconnect(f"user/{name}", 4001, "You are logged out.")
     return redirect("/")

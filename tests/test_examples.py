@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from .process import PATIENCE, Process, port_of, until
+from .process import PATIENCE, Process, until
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -22,12 +22,22 @@ pytestmark = pytest.mark.xdist_group(__name__)
 expect.set_options(timeout=PATIENCE * 1000)
 
 
+#: Ways to serve an example, by command.
+SERVERS = {
+    "wsrun": "flask --app {name} wsrun --port 0",
+    "run": "flask --app {name} run --port 0",
+    "gunicorn": "gunicorn -k flask_sockets.worker -b 127.0.0.1:0 --no-control-socket"
+    " {name}:app",
+}
+
+
 @contextlib.contextmanager
-def serve(name: str) -> t.Iterator[str]:
+def serve(name: str, server: str = "wsrun") -> t.Iterator[str]:
     """Serve an example, and give its URL."""
-    command = ("flask", "--app", f"examples/{name}", "wsrun", "--port", "0")
-    with Process(*command, cwd=EXAMPLES.parent) as process:
-        yield f"http://127.0.0.1:{port_of(process)}/"
+    command = SERVERS[server].replace("{name}", name).split()
+    with Process(*command, cwd=EXAMPLES) as process:
+        port = process.wait_for(r"(?:Running on|Listening at:) http://[\d.]+:(\d+)")[1]
+        yield f"http://127.0.0.1:{port}/"
         assert "Traceback" not in process.output
 
 
@@ -69,7 +79,7 @@ def until_subscribed(url: str, topic: str, page: Page) -> None:
 def test_every_example_has_a_test_and_is_short() -> None:
     """20 to 60 lines of code, and not many more with the page."""
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    tested = set(re.findall(r"serve\(\"(\w+)\"\)", Path(__file__).read_text()))
+    tested = set(re.findall(r"serve\(\"(\w+)\"", Path(__file__).read_text()))
     assert names == tested
     for path in EXAMPLES.glob("*.py"):
         code = re.sub(r'""".*?"""', '""""""', path.read_text(), flags=re.DOTALL)
@@ -77,8 +87,11 @@ def test_every_example_has_a_test_and_is_short() -> None:
         assert 15 <= len(lines) <= 60, path
 
 
-def test_all_tabs_of_a_user_are_notified_and_logged_out(browser: Browser) -> None:
-    with serve("notifications") as url, tabs(browser, url, 1) as (page,):
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_a_view_publishes_reaches_all_tabs_of_a_user_and_so_does_a_logout(
+    browser: Browser, server: str
+) -> None:
+    with serve("notifications", server) as url, tabs(browser, url, 1) as (page,):
         page.fill("input", "ada")
         page.press("input", "Enter")
         other = page.context.new_page()
@@ -92,8 +105,8 @@ def test_all_tabs_of_a_user_are_notified_and_logged_out(browser: Browser) -> Non
         for tab in (page, other):
             expect(tab.locator("li").last).to_have_text("<b>Shipped</b>")
         page.click("button")
-        # The other tab is told, and shows the form.
-        expect(other.locator("input")).to_be_visible()
+        expect(other.locator("body")).to_have_text("You are logged out.")
+        expect(page.locator("input")).to_be_visible()
 
 
 def test_a_line_moves_and_late_comers_get_what_was_before(browser: Browser) -> None:

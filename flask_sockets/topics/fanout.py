@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import secrets
 import threading
 import typing as t
@@ -25,10 +26,11 @@ from .locks import new_native_lock
 from .rules import Overflow
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from ..wire.connection import Connection
     from ..wire.transport import Task, Transport
+    from ..wire.writer import Writer
     from .publication import Position, Publication
 
 #: How much may wait to be delivered before publishers have to wait, in bytes.
@@ -155,9 +157,23 @@ class Flat:
 
     __slots__ = ("subscribers", "writers")
 
-    def __init__(self, subscribers: Iterable[Subscriber]) -> None:
-        self.subscribers = list(subscribers)
-        self.writers = [subscriber.connection.writer for subscriber in self.subscribers]
+    def __init__(self, subscribers: list[Subscriber], writers: list[Writer]) -> None:
+        self.subscribers = subscribers
+        self.writers = writers
+
+    @classmethod
+    def of(cls, subscribers: Iterable[Subscriber]) -> Flat:
+        """Find the writers of subscribers."""
+        listed = list(subscribers)
+        return cls(listed, [subscriber.connection.writer for subscriber in listed])
+
+    def without(self, some: Collection[Subscriber]) -> Flat:
+        """All but some of the subscribers."""
+        kept = [subscriber not in some for subscriber in self.subscribers]
+        return Flat(
+            list(itertools.compress(self.subscribers, kept)),
+            list(itertools.compress(self.writers, kept)),
+        )
 
 
 class Group:
@@ -406,7 +422,7 @@ class Fanout:
                     batch.add(frame)
             for part in batch.cut() if batch.entries else ():
                 if subscriber in group.live:
-                    self._offer(group, part, Flat([subscriber]), batch)
+                    self._offer(group, part, Flat.of([subscriber]), batch)
         finally:
             lane.turn.release()
         self.end_turn(lane)
@@ -579,7 +595,7 @@ class Fanout:
                 flat = group.flat
                 if flat is None:
                     with self._mutex:
-                        flat = group.flat = Flat(group.live)
+                        flat = group.flat = Flat.of(group.live)
                 self._offer(group, part, flat, batch)
         lane.ended += ending
 
@@ -587,10 +603,10 @@ class Fanout:
         """Give a part of a batch to subscribers."""
         if part.has_senders:
             senders = part.for_senders()
-            for subscriber in flat.subscribers:
-                if (own := senders.get(subscriber)) is not None and own[1]:
-                    self._offer_to(group, Flat([subscriber]), *own, batch)
-            flat = Flat(s for s in flat.subscribers if s not in senders)
+            for subscriber, (data, count) in senders.items():
+                if count and subscriber in group.live:
+                    self._offer_to(group, Flat.of([subscriber]), data, count, batch)
+            flat = flat.without(senders)
         self._offer_to(group, flat, part.join(), len(part.entries), batch)
 
     def _offer_to(
