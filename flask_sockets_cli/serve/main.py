@@ -6,7 +6,6 @@ The standard library is patched before this module is imported.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import socket
@@ -19,6 +18,7 @@ from flask.cli import NoAppException
 
 from ..channel import Channel, Message
 from ..settings import Settings
+from ._python import say_farewells
 from .failures import explain
 from .forks import leave_serving_to_this_process
 from .fresh_imports import imported_files, read_afresh
@@ -50,7 +50,7 @@ def main(
     except BaseException:
         traceback.print_exc()
     finally:
-        atexit._run_exitfuncs()
+        say_farewells()
 
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import glob
 import os
 import select
 import signal
@@ -42,6 +43,7 @@ class Forker:
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._woken, False)
+        _adopt_orphans()
 
     def loop(self) -> None:
         """Do as the supervisor says until it is gone."""
@@ -60,7 +62,7 @@ class Forker:
 
                 if messages is None:
                     # The supervisor is gone, so everything ends.
-                    self._kill()
+                    self._end()
                     return
 
                 for message in messages:
@@ -107,16 +109,49 @@ class Forker:
             os.kill(self._child, signal.SIGKILL)
 
     def _reap(self) -> None:
-        if self._child is None:
-            return
+        with contextlib.suppress(ChildProcessError):
+            # Orphans of a server are children of this process, too.
+            while (found := _waitpid(-1, os.WNOHANG))[0] != 0:
+                if found[0] == self._child:
+                    self._child_ended(found[1])
 
-        pid, status = _waitpid(self._child, os.WNOHANG)
+    def _child_ended(self, status: int) -> None:
+        assert self._commands is not None
+        self._commands.close()
+        self._child = self._commands = None
+        _signal_orphans(signal.SIGTERM)
+        self._channel.send(event="exited", status=os.waitstatus_to_exitcode(status))
 
-        if pid:
-            assert self._commands is not None
-            self._commands.close()
-            self._child = self._commands = None
-            self._channel.send(event="exited", status=os.waitstatus_to_exitcode(status))
+    def _end(self) -> None:
+        """End the server and what it leaves behind."""
+        if self._child is not None:
+            self._kill()
+            _waitpid(self._child, 0)
+
+        _signal_orphans(signal.SIGKILL)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what servers have started, when the servers end."""
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def _signal_orphans(number: signal.Signals) -> None:
+    """Send a signal to what an ended server has left behind, where the system tells who
+    that is. What has a session of its own was meant to stay.
+    """
+    for pid in list(_descendants(os.getpid())):
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == os.getsid(0):
+                os.kill(pid, number)
+
+
+def _descendants(pid: int) -> t.Iterator[int]:
+    for path in glob.iglob(f"/proc/{pid}/task/*/children"):
+        with contextlib.suppress(OSError), open(path) as file:
+            for child in map(int, file.read().split()):
+                yield child
+                yield from _descendants(child)
 
 
 def _die_with_parent() -> None:
@@ -124,8 +159,13 @@ def _die_with_parent() -> None:
 
     Elsewhere the process learns of it when it next waits for something.
     """
+    _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, where the system is Linux."""
     if sys.platform == "linux":
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes
 
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+            ctypes.CDLL(None).prctl(option, value)

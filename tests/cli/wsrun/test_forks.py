@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import typing as t
 from pathlib import Path
@@ -93,3 +95,79 @@ def test_private_parts_of_gevent_are_there() -> None:
         "The loops of gevent have no '_callbacks' any more. Find out where they keep"
         " what is to run next, and stop that in 'serve/_gevent.py'."
     )
+
+
+CHILDREN = """
+import concurrent.futures, multiprocessing, subprocess, time
+
+context = multiprocessing.get_context("fork")
+pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context)
+list(pool.map(abs, [1, 2]))
+"""
+
+BUSY = """
+pool.submit(time.sleep, 3600)
+
+def work():
+    subprocess.run(["sleep", "3600"])
+
+context.Process(target=work).start()
+subprocess.Popen(["sleep", "3600"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+@pytest.mark.parametrize("more", ["", BUSY], ids=["idle", "busy"])
+def test_processes_of_the_app_end_with_the_server(tmp_path: Path, more: str) -> None:
+    """They neither hold up a reload nor stay when the command ends."""
+    app = write_app(tmp_path, more=CHILDREN + more)
+
+    with wsrun(tmp_path, "--grace", "3600") as process:
+        port = port_of(process)
+        before = len(process.members())
+
+        for number in (2, 3):
+            old, new = f"version {number - 1}", f"version {number}"
+            app.write_text(app.read_text().replace(old, new))
+            process.wait_for("Reloaded in")
+            assert get(port) == (200, new)
+            until(lambda: len(process.members()) <= before, "the earlier ones to end")
+
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert process.members() == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+def test_processes_of_the_app_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    """Nobody can say farewell then."""
+    write_app(tmp_path, more=CHILDREN + BUSY)
+
+    with wsrun(tmp_path) as process:
+        port_of(process)
+        process.signal(signal.SIGKILL)
+        until(lambda: not process.members(), "all processes to end")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+def test_process_with_a_session_of_its_own_stays(tmp_path: Path) -> None:
+    """It is a service that the app starts where there is none."""
+    app = write_app(
+        tmp_path,
+        more="import subprocess\nservice = subprocess.Popen(['sleep', '3600'],"
+        " start_new_session=True, stdout=-3, stderr=-3)\n"
+        "print('service', service.pid, flush=True)\n",
+    )
+
+    with wsrun(tmp_path) as process:
+        service = int(process.wait_for(r"service (\d+)")[1])
+
+        try:
+            port_of(process)
+            app.write_text("from flask import Flask\n\napp = Flask(__name__)\n")
+            process.wait_for("Reloaded in")
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            os.kill(service, 0)
+        finally:
+            os.kill(service, signal.SIGKILL)
