@@ -34,7 +34,7 @@ def app_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
     kept = []
 
     while tb is not None:
-        if not _is_hidden(tb.tb_frame):
+        if not is_hidden(tb.tb_frame):
             kept.append(tb)
 
         tb = tb.tb_next
@@ -48,7 +48,8 @@ def app_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
     return following
 
 
-def _is_hidden(frame: types.FrameType) -> bool:
+def is_hidden(frame: types.FrameType) -> bool:
+    """Whether a frame is one that nobody needs to see."""
     module: str = frame.f_globals.get("__name__", "")
     return (
         module in _CALLERS

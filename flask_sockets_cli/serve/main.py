@@ -7,6 +7,7 @@ The standard library is patched before this module is imported.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import socket
 import sys
@@ -25,6 +26,7 @@ from .fresh_imports import imported_files, read_afresh
 from .hosts import TrustedHosts, only_for
 from .import_times import ImportTimes
 from .loading import load, wrap
+from .lookout import Lookout
 from .server import Server
 
 if t.TYPE_CHECKING:
@@ -90,6 +92,11 @@ def serve(
 
     read_afresh(tell)
     leave_serving_to_this_process(listener, commands, reports)
+    lookout = Lookout()
+
+    if settings.debug:
+        with contextlib.suppress(ValueError, OSError, RuntimeError):  # no stderr
+            faulthandler.enable()
 
     with ImportTimes() as times:
         app, failure = load(settings, order["first"], order["crash"])
@@ -117,6 +124,7 @@ def serve(
 
     server = Server(listener, application, settings)
     loaded = True
+    lookout.loaded()
     reports.send(
         event="loaded",
         files=read,
