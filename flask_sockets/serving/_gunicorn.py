@@ -32,6 +32,23 @@ def worker() -> t.Any:
     return worker if hasattr(worker, "alive") else None
 
 
+_is_sync_told = False
+
+
+def tell_of_sync_worker() -> None:
+    """Say once, in gunicorn's log, that its sync worker isn't made for WebSockets."""
+    global _is_sync_told
+    sync = worker()
+    names = [cls.__name__ for cls in type(sync).__mro__]
+    if _is_sync_told or "SyncWorker" not in names:
+        return
+    _is_sync_told = True
+    sync.log.warning(
+        "gunicorn's sync worker serves one WebSocket at a time, and nothing else"
+        " meanwhile. Use 'gunicorn -k flask_sockets.worker' for any number of them."
+    )
+
+
 def is_stopping() -> bool:
     """Whether this process is a worker that is stopping.
 

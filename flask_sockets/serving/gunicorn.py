@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import typing as t
 
 import gevent
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from ..wire import registry
+from . import proxy_protocol
+from .escape import escaped
 from .handler import WebSocketHandler
+
+#: How long a worker that stops waits for the first request of a connection, in seconds.
+#: The client has been told that it is connected, and may be about to send.
+LINGER = 2.0
+
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+_FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n"
 
 
 class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
@@ -18,32 +28,121 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
 
     server: GunicornServer
 
-    def read_requestline(self) -> str:
+    _route: proxy_protocol.Route | None = None
+
+    @property
+    def request_timeout(self) -> float:  # type: ignore[override]
+        """As long as gunicorn lets a request take that is served by a sync worker."""
+        timeout = self.server.worker.cfg.timeout
+        return t.cast(float, timeout or WebSocketHandler.request_timeout)
+
+    def wait_for_request(self) -> bool:
         # Until there is a request, nobody has to wait for this connection.
-        self.server.idle_sockets.add(self.socket)
+        with self.server.waiting(self.socket, is_fresh=not self._has_served):
+            return super().wait_for_request()
+
+    def handle_request(self) -> t.Any:
+        if not self._has_served:
+            refusal = self._read_proxy_header()
+            if refusal is not None:
+                return refusal
+        return super().handle_request()
+
+    def _read_proxy_header(self) -> tuple[str, bytes] | None:
+        """Find out who the proxy's client is, if gunicorn is told to.
+
+        :return: how to answer a peer that may not say so, or doesn't say it right.
+        """
+        config = self.server.worker.cfg
+        # Before gunicorn 24.1 it was a boolean that stood for the first version.
+        mode = {True: "v1", False: "off"}.get(
+            config.proxy_protocol, config.proxy_protocol
+        )
+        if mode == "off" or not proxy_protocol.is_next(self.rfile, mode):
+            return None
+        if not proxy_protocol.is_trusted(self.client_address, config.proxy_allow_ips):
+            self.server.log.warning(
+                "Refused %r, which speaks the PROXY protocol and isn't among"
+                " '--proxy-allow-from'.",
+                self.client_address[0],
+            )
+            return "403", _FORBIDDEN
         try:
-            return t.cast(str, super().read_requestline())
-        finally:
-            self.server.idle_sockets.discard(self.socket)
+            self._route = proxy_protocol.read(self.rfile)
+        except proxy_protocol.InvalidHeader as error:
+            self.server.log.warning("Refused %r: %s", self.client_address, error)
+            return "400", _BAD_REQUEST
+        if self._route is not None:
+            self.client_address = self._route.client
+        return None
+
+    def get_environ(self) -> dict[str, t.Any]:
+        environ = t.cast("dict[str, t.Any]", super().get_environ())
+        if self._route is not None:
+            environ["PROXY_PROTOCOL"] = self._route.protocol
+            environ["PROXY_ADDR"] = self._route.proxy[0]
+            environ["PROXY_PORT"] = str(self._route.proxy[1])
+        return environ
 
     def handle_one_response(self) -> None:
+        self.server.worker.count_request()
         super().handle_one_response()
         if self.server.closed:
             self.close_connection = True
 
     def log_request(self) -> None:
         # What isn't HTTP at all has no environ, which gunicorn's log relies on.
-        if self.environ is not None:
+        if self.environ is None:
+            return
+        environ = self.environ
+        self.environ = {
+            key: escaped(value) if isinstance(value, str) else value
+            for key, value in environ.items()
+        }
+        try:
             PyWSGIHandler.log_request(self)
+        finally:
+            self.environ = environ
 
 
 class GunicornServer(PyWSGIServer):  # type: ignore[misc]
-    """Tells the WebSockets when the worker stops."""
+    """Tells the WebSockets when the worker stops, and the log when it is full."""
 
-    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
+    def __init__(self, *args: t.Any, worker: GeventWebSocketWorker, **kwargs: t.Any):
         super().__init__(*args, **kwargs)
-        #: Of connections that are open between two requests.
-        self.idle_sockets: set[socket.socket] = set()
+        #: The worker that this is a server of.
+        self.worker = worker
+        # Of connections that wait for a request, and whether it is their first.
+        self._waiting: dict[socket.socket, bool] = {}
+        self._was_full = False
+
+    @contextlib.contextmanager
+    def waiting(self, sock: socket.socket, is_fresh: bool) -> t.Iterator[None]:
+        """Know that a connection has no request meanwhile."""
+        self._waiting[sock] = is_fresh
+        try:
+            yield
+        finally:
+            del self._waiting[sock]
+
+    def do_handle(self, *args: t.Any) -> None:
+        super().do_handle(*args)
+        if self.pool.full() and not self._was_full:
+            self._was_full = True
+            self.log.warning(
+                "This worker has %d connections open, and takes no more: the next one"
+                " has to wait until another ends. '--worker-connections' sets how many"
+                " there may be, WebSockets included.",
+                self.pool.size,
+            )
+
+    def wrap_socket_and_handle(self, sock: t.Any, address: t.Any) -> t.Any:
+        try:
+            return super().wrap_socket_and_handle(sock, address)
+        except (ssl.SSLError, ConnectionError) as error:
+            # Plain HTTP, or a client that doesn't trust the certificate.
+            self.log.warning("TLS error from %s: %s", address, error)
+            return None
 
     def close(self) -> None:
         super().close()
@@ -51,9 +150,17 @@ class GunicornServer(PyWSGIServer):  # type: ignore[misc]
         # Browsers keep connections open for their next request. The worker would wait
         # for them until its patience ends. A request that has come already is still
         # read and answered.
-        for idle in list(self.idle_sockets):
-            with contextlib.suppress(OSError):
-                idle.shutdown(socket.SHUT_RD)
+        fresh = [sock for sock, is_fresh in self._waiting.items() if is_fresh]
+        self._end([sock for sock, is_fresh in self._waiting.items() if not is_fresh])
+        if fresh:
+            gevent.spawn_later(LINGER, self._end, fresh)
+
+    def _end(self, waiting: list[socket.socket]) -> None:
+        """Make connections find the end where they wait for a request."""
+        for sock in waiting:
+            if sock in self._waiting:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RD)
 
 
 class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
@@ -63,10 +170,22 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     gunicorn's ``--graceful-timeout`` to end.
     """
 
-    server_class = GunicornServer
     wsgi_handler = GunicornHandler
 
+    alive: bool
+    nr: int
     _is_quitting = False
+
+    def server_class(self, *args: t.Any, **kwargs: t.Any) -> GunicornServer:
+        """Make the server for a listening socket."""
+        return GunicornServer(*args, worker=self, **kwargs)
+
+    def count_request(self) -> None:
+        """Stop when there were as many requests as ``--max-requests`` says."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
 
     def handle_quit(self, sig: int, frame: t.Any) -> None:
         """SIGINT or SIGQUIT: stop at once."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
+import gevent
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.handler import WebSocketHandler as GeventWebSocketHandler
 
 from . import clients
+from .escape import quoted
 from .handover import HANDLER_KEY
 
 if t.TYPE_CHECKING:
     from ..websocket import WebSocket
+
+_REQUEST_TIMEOUT = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
 
 
 class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
@@ -27,6 +34,60 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
 
     .. versionadded:: 1.0
     """
+
+    #: How long the first request of a connection may take to come, and each request
+    #: from its first byte to its last header, in seconds. Clients that take longer
+    #: would keep others out, where the number of connections is limited.
+    request_timeout: float = 30.0
+
+    #: How long a connection may be idle between two requests, in seconds. It is more
+    #: than the 60 seconds after which most proxies close such a connection themselves.
+    idle_timeout: float = 75.0
+
+    environ: dict[str, t.Any]
+    client_address: t.Any
+    requestline: str | None
+
+    _has_served = False
+    _deadline: gevent.Timeout | None = None
+
+    def handle_one_request(self) -> t.Any:
+        """Read a request in the time that it may take, and answer it."""
+        if self.rfile.closed or not self.wait_for_request():
+            return None
+        deadline = gevent.Timeout.start_new(self.request_timeout)
+        self._deadline = deadline
+        try:
+            return self.handle_request()
+        except gevent.Timeout as timeout:
+            if timeout is not deadline:
+                raise
+            with contextlib.suppress(OSError):
+                self.socket.sendall(_REQUEST_TIMEOUT)
+            return None
+        finally:
+            self._end_deadline()
+
+    def wait_for_request(self) -> bool:
+        """Wait for the first byte of a request, and say if it has come."""
+        seconds = self.idle_timeout if self._has_served else self.request_timeout
+        with contextlib.suppress(OSError), gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+            return bool(self.rfile.peek(1))
+        return False
+
+    def handle_request(self) -> t.Any:
+        """Read a request that has begun to come, and answer it."""
+        return super().handle_one_request()
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.close()
+            self._deadline = None
+
+    def handle_one_response(self) -> None:
+        self._end_deadline()
+        self._has_served = True
+        super().handle_one_response()
 
     def run_application(self) -> None:
         self.environ[HANDLER_KEY] = self
@@ -58,3 +119,12 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
 
     # The base class keeps upgraded requests out of the log.
     log_request = WSGIHandler.log_request
+
+    def format_request(self) -> str:
+        """The line of the access log."""
+        requestline = self.requestline
+        self.requestline = quoted(requestline or "")
+        try:
+            return t.cast(str, super().format_request())
+        finally:
+            self.requestline = requestline

@@ -12,8 +12,7 @@ import io
 import typing as t
 
 from ..wire.registry import watch_for_stop
-from . import _gevent_websocket
-from ._gunicorn import is_stopping
+from . import _gevent_websocket, _gunicorn
 from .clients import Handler
 from .early import peek
 
@@ -77,7 +76,8 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
         if key in environ:
             sock = environ[key]
             if key.startswith("gunicorn."):
-                watch_for_stop(is_stopping)
+                watch_for_stop(_gunicorn.is_stopping)
+                _gunicorn.tell_of_sync_worker()
             handler = Handler(environ, sock)
             return Handover(sock, handler, early=peek(sock, environ.get(INPUT_KEY)))
     return None

@@ -72,6 +72,20 @@ def read_body_in_a_hook():
         request.get_data()
 
 
+@sockets.route("/address")
+def address(ws):
+    """Where the client is, as the server has it."""
+    ws.send(f"{request.remote_addr} {request.environ['REMOTE_PORT']}")
+
+
+@sockets.route("/slow")
+def slow(ws):
+    """For tests of timeouts that have nothing to do with handlers."""
+    ws.accept()
+    ws.connection.transport.sleep(float(request.args["seconds"]))
+    ws.send("slow")
+
+
 @sockets.route("/body")
 def body(ws):
     """For handshakes whose body is read."""
