@@ -61,6 +61,9 @@ class Server:
 
     load: Load
     state: State = State.LOADING
+    #: What it has told of its load, if files have changed meanwhile: then it waits until
+    #: it is known whether they hold something else.
+    loaded: Message | None = None
     #: When it is killed, in the terms of :func:`time.monotonic`.
     kill_at: float | None = None
 
@@ -207,9 +210,16 @@ class Supervisor:
         self._learn(message["files"], message["imported"])
         server = self._server
 
-        if server is None or server.state is not State.LOADING or self._is_outdated():
-            return  # it is being stopped, or about to be, for the sake of a later edit
+        if server is None or server.state is not State.LOADING:
+            return  # it is being stopped, for the sake of a later edit
 
+        if self._is_outdated():
+            server.loaded = message
+        else:
+            self._serve(server, message)
+
+    def _serve(self, server: Server, message: Message) -> None:
+        """Let a server serve what it has loaded."""
         assert self._warm is not None
         self._warm.send(do="serve")
         server.state = State.SERVING
@@ -356,9 +366,20 @@ class Supervisor:
         """Do what files that have changed ask for."""
         if burst.code:
             self._reload(burst)
-        elif burst.pages and self._warm is not None:
+            return
+
+        if burst.pages and self._warm is not None:
             self._display.reloading_pages(burst.pages)
             self._warm.send(do="reload_pages")
+
+        server = self._server
+
+        if server is not None and server.loaded is not None:
+            # The files are as they were when it read them.
+            message, server.loaded = server.loaded, None
+
+            if server.state is State.LOADING:
+                self._serve(server, message)
 
     def _reload(self, burst: Burst) -> None:
         """Load the app again."""

@@ -57,7 +57,8 @@ class Changes:
         #: where there is none.
         self.due: float | None = None
         self._since = 0.0
-        self._code: dict[str, None] = {}
+        # What the server has, as far as it is known, of each file that has changed.
+        self._code: dict[str, str | None] = {}
         self._pages: dict[str, None] = {}
         self._new_directories: list[str] = []
 
@@ -88,8 +89,14 @@ class Changes:
     def fetch(self) -> Burst:
         """The files that have changed since the last time."""
         self.due = None
+        # A file may have been empty, or away, for a moment.
+        code = [
+            path
+            for path, served in self._code.items()
+            if self._contents.digest(path) != served
+        ]
         pages = [path for path in self._pages if self._contents.differs(path)]
-        burst = Burst(self._since, list(self._code), pages)
+        burst = Burst(self._since, code, pages)
         self._code.clear()
         self._pages.clear()
         return burst
@@ -109,7 +116,7 @@ class Changes:
         roots_before = len(self._rules.roots)
 
         for path in new:
-            if not self._rules.covers(path):
+            if self._rules.needs_root(path):
                 self._rules.add_root(*module_root(path))
 
         if len(self._rules.roots) > roots_before:
@@ -120,6 +127,9 @@ class Changes:
 
         for path, digest in read.items():
             self._contents.tell(path, digest)
+
+            if path in self._code:
+                self._code[path] = digest
 
         self._note(read)
 
@@ -190,11 +200,13 @@ class Changes:
         # Whether a file of pages has another content is asked once for a burst: such
         # files may be large, and are written in many pieces then.
         pages = [path for path in paths if self._rules.is_part_of_pages(path)]
-        code = [
-            path
-            for path in paths
-            if self._rules.counts(path) and self._contents.differs(path)
-        ]
+        code = {}
+
+        for path in filter(self._rules.counts, paths):
+            served = self._contents.digest(path)
+
+            if self._contents.differs(path):
+                code[path] = served
 
         if not (code or pages):
             return
@@ -204,7 +216,7 @@ class Changes:
         if self.due is None:
             self._since = now
 
-        self._code.update(dict.fromkeys(code))
+        self._code = {**code, **self._code}
         self._pages.update(dict.fromkeys(pages))
         quiet = _QUIET
 

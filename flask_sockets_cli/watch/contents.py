@@ -29,6 +29,10 @@ class Contents:
         else:
             self._digests[path] = read
 
+    def digest(self, path: str) -> str | None:
+        """The digest that a file is compared with, ``None`` if nothing is known."""
+        return self._digests.get(path)
+
     def differs(self, path: str) -> bool:
         """Whether a file holds something else than last time. What it holds now is
         what it is compared with from now on.

@@ -161,11 +161,23 @@ class Rules:
         """Whether a directory is pruned, or one that it is in."""
         return self.prunes(directory) or self._is_below_pruned(directory)
 
-    def covers(self, path: str) -> bool:
-        """Whether a file is in a directory that counts."""
-        return os.path.dirname(path) in self.roots or any(
-            self.roots.get(directory) for directory in _parents(path)
-        )
+    def needs_root(self, path: str) -> bool:
+        """Whether an imported file is in no directory that counts: outside of all, or
+        below a pruned one, such as the ``.venv/src`` of an editable install.
+        """
+        nearest = os.path.dirname(path)
+
+        for directory in _parents(path):
+            if self._is_excluded(directory):
+                return False  # the person doesn't want it
+
+            if directory in self.roots:
+                if self.roots[directory] or directory == nearest:
+                    return False
+            elif self.prunes(directory):
+                return True
+
+        return True
 
     def files(self, directory: str) -> t.Iterator[str]:
         """The files below a directory that count."""

@@ -119,7 +119,7 @@ def test_extra_files(project: Path, extra: str, path: str, expected: bool) -> No
     rules = rules_for(project, extra_files=[extra])
     full = os.path.normpath(project / path)
     assert rules.counts(full) is expected
-    assert os.path.dirname(full) in rules.roots or rules.covers(full)
+    assert os.path.dirname(full) in rules.roots or not rules.needs_root(full)
 
 
 def test_imported_files_count_whatever_their_name(project: Path) -> None:
@@ -148,6 +148,26 @@ def test_pruned_trees_are_not_watched(project: Path) -> None:
         str(project / "web"): False,
         str(project / "web" / "src"): True,
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("app.py", False),
+        ("package/deep/module.py", False),
+        (".venv/src/library/module.py", True),
+        ("node_modules/tool/module.py", True),
+        ("lib/site-packages/module.py", True),
+        ("generated/module.py", False),
+        ("../elsewhere/module.py", True),
+    ],
+)
+def test_modules_that_are_watched_for_themselves(
+    project: Path, path: str, expected: bool
+) -> None:
+    """Those outside of all roots, and those below what is pruned by itself."""
+    rules = rules_for(project, exclude_patterns=["generated"])
+    assert rules.needs_root(os.path.normpath(project / path)) is expected
 
 
 def test_directory_inside_of_a_watched_one_is_not_watched_twice(

@@ -176,6 +176,26 @@ def test_what_does_not_change_the_app_does_nothing(tmp_path: Path) -> None:
         assert server.output.count("Detected change") == 1
 
 
+def test_editable_install_below_a_pruned_directory_is_watched(tmp_path: Path) -> None:
+    """Where 'pip install -e git+...' puts it, in the environment of the project."""
+    library = tmp_path / ".venv" / "src" / "library"
+    library.mkdir(parents=True)
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    module = library / "module.py"
+    module.write_text("version = 'old'\n")
+    write_app(
+        tmp_path,
+        more="import module\n\n@app.route('/v')\ndef v():\n    return module.version\n",
+    )
+
+    with wsrun(tmp_path, env={"PYTHONPATH": str(library)}) as server:
+        port = port_of(server)
+        assert get(port, "/v") == (200, "old")
+        module.write_text("version = 'new'\n")
+        server.wait_for("Reloaded in")
+        assert get(port, "/v") == (200, "new")
+
+
 @pytest.mark.parametrize("how", ["rename", "move in", "package", "delete", "old"])
 def test_every_way_to_change_a_file_reloads(tmp_path: Path, how: str) -> None:
     """Saving by renaming, new and moved and deleted files, and old times all count."""

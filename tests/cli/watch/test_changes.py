@@ -1,0 +1,75 @@
+"""From events to changes, with the test in the place of the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from watchdog.events import FileModifiedEvent
+
+from flask_sockets_cli.files import digest
+from flask_sockets_cli.watch.changes import Changes
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of an app, which the server has read."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path.resolve() / "app.py"
+    path.write_text("old")
+    return path
+
+
+@pytest.fixture
+def changes(module: Path) -> Iterator[Changes]:
+    # The events that watchdog finds are left alone: the tests make their own.
+    changes = Changes(None, (), (), lambda event: None, lambda warning: None)
+    changes.learn({str(module): digest(b"old")}, ())
+    yield changes
+    changes.stop()
+
+
+def happen(changes: Changes, path: Path) -> None:
+    changes.take(FileModifiedEvent(str(path)))
+
+
+def test_another_content_is_a_change(changes: Changes, module: Path) -> None:
+    """Once, and at a moment that is told."""
+    module.write_text("new")
+    happen(changes, module)
+    assert changes.due is not None
+    assert changes.has_code
+    assert changes.fetch().code == [str(module)]
+    assert changes.due is None
+    assert not changes.has_code
+    assert changes.fetch().code == []
+
+
+@pytest.mark.parametrize("moment", ["empty", "away"])
+def test_file_that_is_not_itself_for_a_moment_is_no_change(
+    changes: Changes, module: Path, moment: str
+) -> None:
+    """As when an editor saves the same bytes in its own way."""
+    if moment == "empty":
+        module.write_text("")
+    else:
+        module.unlink()
+
+    happen(changes, module)
+    module.write_text("old")
+    happen(changes, module)
+    assert changes.due is not None
+    assert changes.fetch().code == []
+
+
+def test_file_that_was_read_while_it_was_not_itself_is_a_change(
+    changes: Changes, module: Path
+) -> None:
+    """A server that has read it in that moment is outdated."""
+    module.write_text("")
+    happen(changes, module)
+    module.write_text("old")
+    happen(changes, module)
+    changes.learn({str(module): digest(b"")}, ())
+    assert changes.fetch().code == [str(module)]
