@@ -185,6 +185,7 @@ def wsrun_command(
             "'--open' needs a host and a port: browsers open no socket by its path."
         )
 
+    _open_standard_streams()
     debug = get_debug_flag()
     reload = debug if reload is None else reload
     live = live and _can_be_live(debug, reload)
@@ -212,6 +213,15 @@ def wsrun_command(
             dotenv=_dotenv_values(info),
         )
         sys.exit(Supervisor(settings, listener).run())
+
+
+def _open_standard_streams() -> None:
+    """Let no socket take the place of a standard stream that is closed ('2>&-')."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
 def _can_be_live(debug: bool, reload: bool) -> bool:

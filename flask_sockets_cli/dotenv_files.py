@@ -14,7 +14,11 @@ def files() -> list[str]:
     except ImportError:
         return []
 
-    found = [find_dotenv(name, usecwd=True) for name in (".flaskenv", ".env")]
+    try:
+        found = [find_dotenv(name, usecwd=True) for name in (".flaskenv", ".env")]
+    except OSError:
+        return []  # the current directory is gone
+
     return [path for path in found if path]
 
 

@@ -18,7 +18,15 @@ from .channel import Message
 from .dotenv_files import files as dotenv_files
 from .settings import Settings
 from .signals import SIGNALS
-from .terminal import Display, Loaded, describe_end, notice, say, warn
+from .terminal import (
+    Display,
+    Loaded,
+    describe_end,
+    keep_terminal,
+    notice,
+    say,
+    warn,
+)
 from .warm_process import Gone, WarmProcess, can_fork
 
 if t.TYPE_CHECKING:
@@ -61,7 +69,7 @@ class Server:
 
     load: Load
     state: State = State.LOADING
-    #: What it has told of its load, if files have changed meanwhile: then it waits until
+    #: What it has told of its load, if files have changed meanwhile. It waits until
     #: it is known whether they hold something else.
     loaded: Message | None = None
     #: When it is killed, in the terms of :func:`time.monotonic`.
@@ -90,6 +98,7 @@ class Supervisor:
         self._listener = listener
         self._forks = can_fork() if forks is None else forks
         self._display = Display(settings, self._forks)
+        self._restore_terminal = keep_terminal()
         # A signal's handler puts into it while this thread may be reading from it,
         # which is what a SimpleQueue allows and a Queue does not.
         self._inbox: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()
@@ -238,6 +247,7 @@ class Supervisor:
         :param status: its exit status, negative for a signal, ``None`` if unknown.
         """
         server, self._server = self._server, None
+        self._restore_terminal()
 
         if (
             server is not None
@@ -314,6 +324,8 @@ class Supervisor:
 
         if self._warm is not None:
             self._warm.end()
+
+        self._restore_terminal()
 
     @contextlib.contextmanager
     def _signals(self) -> t.Iterator[None]:

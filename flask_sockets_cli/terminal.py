@@ -5,6 +5,7 @@ The lines of the access log are the server's, in ``serve/access_log.py``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ _DEVELOPMENT_WARNING = (
 
 def styled(text: str, *styles: str) -> str:
     """Text with colours, where the terminal shows them and nobody minds (NO_COLOR)."""
-    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
+    if os.environ.get("NO_COLOR") or sys.stderr is None or not sys.stderr.isatty():
         return text
 
     # The last style comes first, as in Werkzeug's lines.
@@ -37,7 +38,10 @@ def styled(text: str, *styles: str) -> str:
 
 
 def say(text: str, *styles: str) -> None:
-    """Write a line for the person."""
+    """Write a line for the person, if there is anything to write to."""
+    if sys.stderr is None:
+        return
+
     try:
         sys.stderr.write(styled(text, *styles) + "\n")
         sys.stderr.flush()
@@ -259,7 +263,36 @@ def describe_end(status: int | None) -> str:
 
 def _describe_files(paths: t.Collection[str]) -> str:
     others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{os.path.relpath(next(iter(paths)))!r}{others}"
+    return f"{shown_path(next(iter(paths)))!r}{others}"
+
+
+def shown_path(path: str) -> str:
+    """A path as short as the person would write it."""
+    try:
+        return os.path.relpath(path)
+    except (OSError, ValueError):
+        return path  # the current directory is gone, or on another drive
+
+
+def keep_terminal() -> t.Callable[[], None]:
+    """Return a function that gives the terminal the settings back which it has now.
+
+    A process that is ended while it asks something leaves the terminal without an echo.
+    """
+    try:
+        import termios
+
+        settings = termios.tcgetattr(0)
+    except (ImportError, OSError, termios.error):
+        return lambda: None  # no terminal
+
+    def restore() -> None:
+        with contextlib.suppress(OSError, termios.error):
+            # In the background the terminal is another program's.
+            if os.tcgetpgrp(0) == os.getpgrp():
+                termios.tcsetattr(0, termios.TCSANOW, settings)
+
+    return restore
 
 
 def open_browser(settings: Settings) -> None:

@@ -6,7 +6,6 @@ A thread of the system's looks out, since no greenlet would get to it.
 
 from __future__ import annotations
 
-import os
 import sys
 import types
 
@@ -15,7 +14,7 @@ import greenlet
 from gevent import monkey
 
 from ..files import is_library
-from ..terminal import notice
+from ..terminal import notice, shown_path
 from .failures import is_hidden
 
 #: Seconds from one look to the next.
@@ -93,7 +92,7 @@ def _place_of(frame: types.FrameType | None) -> str | None:
             return None
 
         if place is None and not is_library(path) and not is_hidden(frame):
-            place = f"{os.path.relpath(path)}:{frame.f_lineno}"
+            place = f"{shown_path(path)}:{frame.f_lineno}"
 
         frame = frame.f_back
 
