@@ -324,8 +324,9 @@ class AppTopics:
             self._fanout.remove(subscriber, names)
             raise
         finally:
+            done = set(names)
             subscriber.uncounted = tuple(
-                name for name in subscriber.uncounted if name not in names
+                name for name in subscriber.uncounted if name not in done
             )
         # The connection may have been closed meanwhile.
         broker.unsubscribe([name for name in names if name not in subscriber.groups])

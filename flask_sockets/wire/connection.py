@@ -324,10 +324,11 @@ class Connection:
 
     def _signs(self) -> Signs:
         """What was seen of the client."""
+        unconfirmed = self.transport.unconfirmed()
         return Signs(
             frames=self.protocol.frames_read,
             read=self.reader.bytes_read,
             unread=self.transport.unread(),
-            confirmed=self.writer.taken - self.transport.unconfirmed(),
-            is_blocked=self.writer.is_blocked or self.transport.unconfirmed() > 0,
+            confirmed=self.writer.taken - unconfirmed,
+            is_blocked=self.writer.is_blocked or unconfirmed > 0,
         )

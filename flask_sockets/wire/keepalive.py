@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -21,6 +22,9 @@ MIN_PROGRESS = 4096
 #: How much the kernel may hold that nobody reads, in bytes, before the pong may not
 #: even have reached it.
 FULL = 65536
+
+#: At how many times of an interval there are pings.
+STEPS = 100
 
 NEVER = float("inf")
 
@@ -78,7 +82,10 @@ class Keepalive:
     ) -> None:
         self._interval = interval
         self._timeout = timeout
-        self._next_ping = now + interval * share
+        # Waking up for a connection takes longer than what is done then. So those that
+        # are due at nearly the same time are due together.
+        step = interval / STEPS
+        self._next_ping = math.ceil((now + interval * share) / step) * step
         # While an answer is awaited: what had been seen before the ping, and when it
         # is overdue.
         self._at_ping: Signs | None = None

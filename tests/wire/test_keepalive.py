@@ -68,6 +68,15 @@ def test_clients_that_came_together_are_not_pinged_together() -> None:
     assert deadlines == [102, 110, 120]
 
 
+def test_clients_of_many_times_are_pinged_at_few() -> None:
+    """Each wakes up the server, and what many share costs less."""
+    shares = [0.1 + 0.9 * number / 1000 for number in range(1000)]
+    deadlines = [Keepalive(20, 20, 100 + share, share).deadline for share in shares]
+    assert len(set(deadlines)) <= 100
+    for share, deadline in zip(shares, deadlines, strict=True):
+        assert 0 <= deadline - (100 + share + 20 * share) < 0.21
+
+
 def test_a_client_that_answers_is_pinged_again() -> None:
     """At the same interval, and with one look at it for each ping."""
     keepalive = Keepalive(25, 25, now=0)
