@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 import typing as t
 
 import click
@@ -189,13 +190,15 @@ def wsrun_command(
     debug = get_debug_flag()
     reload = debug if reload is None else reload
     live = live and _can_be_live(debug, reload)
+    app, is_group = _import_path(info)
 
     with (
         make_certificate(cert, key) as certificate,
         open_listener(host, port) as listener,
     ):
         settings = Settings(
-            app=_import_path(info),
+            app=app,
+            is_group=is_group,
             set_debug_flag=info.set_debug_flag,
             debug=debug,
             host=host,
@@ -244,20 +247,46 @@ def _can_be_live(debug: bool, reload: bool) -> bool:
     raise click.UsageError("'--live' needs the reloader. Turn it on with '--reload'.")
 
 
-def _import_path(info: ScriptInfo) -> str | None:
-    """The app's import path. The factory of a command line of the app's own is turned
-    into one, since the app is loaded in another process.
+def _import_path(info: ScriptInfo) -> tuple[str | None, bool]:
+    """The import path of the app, and whether it is that of a command line of the app's
+    own, which knows how to make the app: the app is loaded in another process.
+
+    :raises click.UsageError: if a command line makes the app with a function, and
+        neither of the two can be imported.
     """
-    if info.app_import_path is not None or info.create_app is None:
-        return info.app_import_path
+    factory = info.create_app
 
-    module = info.create_app.__module__
-    name = info.create_app.__qualname__
+    if info.app_import_path is not None or factory is None:
+        return info.app_import_path, False
 
-    if module == "__main__":
-        module = os.path.abspath(str(sys.modules["__main__"].__file__))
+    # Not every callable has a name, and a name may not lead to it.
+    name = getattr(factory, "__qualname__", "")
+    module = sys.modules.get(getattr(factory, "__module__", ""))
 
-    return f"{module}:{name}"
+    if module is not None and getattr(module, name, None) is factory:
+        return f"{_path_of(module)}:{name}", False
+
+    group = click.get_current_context().find_root().command
+
+    # The module that was run is the last resort: it may only be a script.
+    modules = [m for m in sys.modules.values() if isinstance(m, types.ModuleType)]
+
+    for module in sorted(modules, key=lambda m: m.__name__ == "__main__"):
+        for name, value in list(vars(module).items()):
+            if value is group:
+                return f"{_path_of(module)}:{name}", True
+
+    raise click.UsageError(
+        "The function that makes the app can't be imported by the process that serves."
+        " Let it, or the 'FlaskGroup', have a name in a module, or use '--app'."
+    )
+
+
+def _path_of(module: types.ModuleType) -> str:
+    if module.__name__ == "__main__":
+        return os.path.abspath(str(module.__file__))
+
+    return module.__name__
 
 
 def _dotenv_values(info: ScriptInfo) -> dict[str, str] | None:

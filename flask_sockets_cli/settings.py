@@ -17,6 +17,8 @@ class Settings:
 
     #: The import path of the app, as ``flask --app`` takes it.
     app: str | None
+    #: Whether that is the import path of a ``FlaskGroup``, which makes the app.
+    is_group: bool
     #: Whether ``app.debug`` follows ``FLASK_DEBUG``.
     set_debug_flag: bool
     #: Debug mode, as the banner tells it.

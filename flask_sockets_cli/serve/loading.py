@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
 from flask import Flask
-from flask.cli import NoAppException, ScriptInfo
+from flask.cli import NoAppException, ScriptInfo, prepare_import
 from werkzeug.debug import DebuggedApplication
 
 from ..dotenv_files import read_again
@@ -31,14 +32,24 @@ def load(
     if settings.dotenv is not None and not first:
         read_again(settings.dotenv)
 
-    info = ScriptInfo(
-        app_import_path=settings.app, set_debug_flag=settings.set_debug_flag
-    )
-
     try:
-        return info.load_app(), None
+        return _script_info(settings).load_app(), None
     except (Exception, SystemExit) as error:
         return None, _true_error(error)
+
+
+def _script_info(settings: Settings) -> ScriptInfo:
+    """What knows how to load the app, as in the process of the command."""
+    if not settings.is_group:
+        return ScriptInfo(
+            app_import_path=settings.app, set_debug_flag=settings.set_debug_flag
+        )
+
+    path, _, name = str(settings.app).rpartition(":")
+    group = getattr(importlib.import_module(prepare_import(path)), name)
+    return ScriptInfo(
+        create_app=group.create_app, set_debug_flag=settings.set_debug_flag
+    )
 
 
 def _true_error(error: BaseException) -> BaseException:

@@ -42,6 +42,7 @@ def echo(ws):
 #: What the processes below the command are told as a rule.
 SETTINGS = Settings(
     app=None,
+    is_group=False,
     set_debug_flag=True,
     debug=True,
     host="127.0.0.1",

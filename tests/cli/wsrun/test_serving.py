@@ -257,6 +257,55 @@ def test_factory_of_a_command_line_of_its_own_is_served(tmp_path: Path) -> None:
         assert get(port_of(server)) == (200, "version 3")
 
 
+GROUP = """
+import functools
+from flask.cli import FlaskGroup
+
+def make(app):
+    return app
+
+class Factory:
+    def __call__(self):
+        return app
+
+cli = FlaskGroup(create_app={factory})
+"""
+
+
+@pytest.mark.parametrize(
+    "factory", ["lambda: app", "functools.partial(make, app)", "Factory()"]
+)
+@pytest.mark.parametrize("script", ["manage.py", "script.py"])
+def test_factory_without_a_name_is_served_and_reloaded(
+    tmp_path: Path, factory: str, script: str
+) -> None:
+    """Its command line has one, in the module that is run or in another."""
+    module = tmp_path / "manage.py"
+    text = APP.format(version="1") + GROUP.format(factory=factory)
+    module.write_text(f"{text}\nif __name__ == '__main__':\n    cli()\n")
+    (tmp_path / "script.py").write_text("from manage import cli\ncli()\n")
+    options = ("--debug", "wsrun", "--port", "0")
+
+    with Process(sys.executable, script, *options, cwd=tmp_path) as server:
+        port = port_of(server)
+        assert get(port) == (200, "version 1")
+        module.write_text(module.read_text().replace("version 1", "version 2"))
+        server.wait_for("Reloaded in")
+        assert get(port) == (200, "version 2")
+
+
+def test_factory_that_cannot_be_imported_is_one_sentence(tmp_path: Path) -> None:
+    """Neither it nor its command line has a name."""
+    (tmp_path / "manage.py").write_text(
+        "from flask.cli import FlaskGroup\nFlaskGroup(create_app=lambda: None)()\n"
+    )
+
+    with Process(sys.executable, "manage.py", "wsrun", cwd=tmp_path) as server:
+        assert server.wait() == 2
+        assert "can't be imported by the process that serves" in server.output
+        assert "Traceback" not in server.output
+
+
 def test_debugger_shows_an_exception_with_its_console(tmp_path: Path) -> None:
     """An exception in a view is shown in the browser and in the terminal."""
     write_app(tmp_path)
