@@ -18,6 +18,8 @@ from flask_sockets import Sockets
 app = Flask(__name__)
 app.config.update(
     SOCKETS_COMPRESSION=True,
+    # The suite sends messages of 16 MiB.
+    SOCKETS_MAX_MESSAGE_SIZE=16 * 1024 * 1024,
     # The suite's longest pauses are shorter, and it counts the frames it gets.
     SOCKETS_PING_INTERVAL=None,
 )
