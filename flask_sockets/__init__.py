@@ -8,10 +8,8 @@ from werkzeug.routing import Rule as Rule  # Apps take it from here, as 0.2.1 ha
 
 from .dispatch import SocketMiddleware as SocketMiddleware
 from .exceptions import ConnectionClosed as ConnectionClosed
-from .exceptions import WebSocketError as WebSocketError
 from .extension import Sockets as Sockets
 from .handshake import UpgradeRequired as UpgradeRequired
-from .serving.handler import WebSocketHandler as WebSocketHandler
 from .signals import member_joined as member_joined
 from .signals import member_left as member_left
 from .topics.broker import Broker as Broker
@@ -21,6 +19,8 @@ from .topics.subscription import Subscription as Subscription
 from .websocket import WebSocket as WebSocket
 
 if t.TYPE_CHECKING:
+    from .exceptions import WebSocketError as WebSocketError
+    from .serving.handler import WebSocketHandler as WebSocketHandler
     from .testing import HandshakeRejected as HandshakeRejected
     from .testing import SocketTestClient as SocketTestClient
     from .testing import SocketTestClientMixin as SocketTestClientMixin
@@ -41,6 +41,15 @@ def __getattr__(name: str) -> t.Any:
         from .serving.gunicorn import GeventWebSocketWorker
 
         return GeventWebSocketWorker
+    # An app that is served by threads needn't wait for the import of gevent.
+    if name == "WebSocketHandler":
+        from .serving.handler import WebSocketHandler
+
+        return WebSocketHandler
+    if name == "WebSocketError":
+        from .exceptions import WebSocketError
+
+        return WebSocketError
     if name in _TESTING:
         from . import testing
 

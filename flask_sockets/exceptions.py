@@ -5,10 +5,25 @@ Nothing here knows HTTP: the layers below Flask raise these as well.
 
 from __future__ import annotations
 
-from geventwebsocket.exceptions import WebSocketError
+import typing as t
+
 from websockets.frames import CLOSE_CODE_EXPLANATIONS
 
+from ._geventwebsocket import with_base
+
+if t.TYPE_CHECKING:
+    from geventwebsocket.exceptions import WebSocketError
+
 __all__ = ["ConnectionClosed", "WebSocketError"]
+
+
+def __getattr__(name: str) -> t.Any:
+    # Whoever catches this has imported gevent-websocket by that.
+    if name == "WebSocketError":
+        from geventwebsocket.exceptions import WebSocketError
+
+        return WebSocketError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def explain_close_code(code: int) -> str:
@@ -24,11 +39,11 @@ def explain_close_code(code: int) -> str:
     return CLOSE_CODE_EXPLANATIONS.get(code, "unknown").removesuffix(" [internal]")
 
 
-class ConnectionClosed(WebSocketError):  # type: ignore[misc]
+class ConnectionClosed(OSError):
     """The WebSocket is closed: nothing more can be sent or received.
 
-    Like every :class:`~geventwebsocket.exceptions.WebSocketError` it is an
-    :class:`OSError`.
+    Where gevent-websocket is imported it is a
+    :class:`~geventwebsocket.exceptions.WebSocketError`, too.
 
     .. versionadded:: 1.0
     """
@@ -41,12 +56,17 @@ class ConnectionClosed(WebSocketError):  # type: ignore[misc]
     #: pass without it being an error.
     websocket: object
 
-    def __init__(self, code: int, reason: str = "", websocket: object = None) -> None:
+    def __new__(
+        cls, code: int, reason: str = "", websocket: object = None
+    ) -> ConnectionClosed:
         because = f" {reason}" if reason else ""
-        super().__init__(
+        return super().__new__(
+            with_base(cls, "geventwebsocket.exceptions", "WebSocketError"),
             "The WebSocket connection is closed:"
-            f" {code} ({explain_close_code(code)}){because}"
+            f" {code} ({explain_close_code(code)}){because}",
         )
+
+    def __init__(self, code: int, reason: str = "", websocket: object = None) -> None:
         self.code = code
         self.reason = reason
         self.websocket = websocket

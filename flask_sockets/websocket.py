@@ -7,8 +7,7 @@ import json
 import time
 import typing as t
 
-from geventwebsocket.websocket import WebSocket as GeventWebSocket
-
+from ._geventwebsocket import with_base
 from .exceptions import ConnectionClosed
 from .wire import frames
 from .wire.closing import check_close
@@ -28,12 +27,6 @@ if t.TYPE_CHECKING:
 
     Headers: t.TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
-    # The base class has no annotations: a type checker would allow any attribute,
-    # and hide mistakes in the code that uses this one.
-    _Base = object
-else:
-    _Base = GeventWebSocket
-
 
 class Handshake(enum.Enum):
     """How far the handshake of a WebSocket has come."""
@@ -52,13 +45,14 @@ _ACCEPTED = Handshake.ACCEPTED
 UNREAD_PATIENCE = 0.5
 
 
-class WebSocket(_Base):
+class WebSocket:
     """A WebSocket connection, as its handler sees it.
 
-    It has the interface of :class:`geventwebsocket.websocket.WebSocket` and is an
-    instance of it. The first use of :meth:`receive`, :meth:`send`, :meth:`close`,
-    :attr:`closed` or iteration accepts the connection, unless :meth:`accept` did.
-    Until then the request can still be answered with an ordinary HTTP response.
+    It has the interface of :class:`geventwebsocket.websocket.WebSocket`, and is an
+    instance of it where that is imported. The first use of :meth:`receive`,
+    :meth:`send`, :meth:`close`, :attr:`closed` or iteration accepts the connection,
+    unless :meth:`accept` did. Until then the request can still be answered with an
+    ordinary HTTP response.
 
     Any number of greenlets or threads may send at the same time, while one receives.
 
@@ -81,6 +75,9 @@ class WebSocket(_Base):
     #: The subprotocol agreed on in the handshake (RFC 6455 section 1.9). Before
     #: :meth:`accept`, the one that is taken if that isn't told otherwise.
     subprotocol: str | None
+
+    def __new__(cls, *args: t.Any, **kwargs: t.Any) -> WebSocket:
+        return super().__new__(with_base(cls, "geventwebsocket.websocket", "WebSocket"))
 
     def __init__(
         self,

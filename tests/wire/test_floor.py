@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import typing as t
 from pathlib import Path
@@ -49,7 +50,40 @@ def test_exceptions_know_nothing_above_them() -> None:
     names = set(imports(Path(exceptions.__file__), "flask_sockets"))
     assert {name.partition(".")[0] for name in names} <= {
         "__future__",
+        "flask_sockets",
         "geventwebsocket",
         "typing",
         "websockets",
     }
+
+
+def test_threads_need_no_gevent(tmp_path: Path) -> None:
+    """An app that is served by them doesn't import it, but if it does so by itself."""
+    code = """
+import sys, threading
+from flask import Flask
+from websockets.sync.client import connect
+from werkzeug.serving import make_server
+import flask_sockets
+
+app = Flask(__name__)
+sockets = flask_sockets.Sockets(app)
+
+@sockets.route("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+
+server = make_server("127.0.0.1", 0, app, threaded=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+with connect(f"ws://127.0.0.1:{server.server_port}/echo") as client:
+    client.send("a")
+    assert client.recv() == "a"
+server.shutdown()
+assert not [name for name in sys.modules if name.startswith("gevent")]
+error = flask_sockets.ConnectionClosed(1000)
+assert isinstance(error, OSError)
+base = flask_sockets.WebSocketError
+assert isinstance(flask_sockets.ConnectionClosed(1000), base)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
