@@ -681,8 +681,11 @@ def test_a_client_that_never_pauses_lets_others_run(
     monkeypatch.setattr(greenlets, "TURN", 0)
     flavour = wire.Greenlets()
     ws, peer = flavour.connect()
+    # A turn begins when somebody has waited, not in the middle of an earlier test.
+    receiver = flavour.spawn(ws.receive)
+    flavour.eventually(lambda: ws.connection.reader.is_busy)
     peer.send(frame(TEXT, b"x") * 100)
-    assert ws.receive() == "x"
+    assert receiver.result() == "x"
     for use in (ws.receive, lambda: ws.send("x")):
         others = [flavour.spawn(int) for _ in range(2)]
         for _ in range(10):
