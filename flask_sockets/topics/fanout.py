@@ -409,23 +409,35 @@ class Fanout:
         lane = group.lane
         lane.turn.acquire()
         try:
-            # What the others are still to get waits for this one already.
-            self.deliver(lane)
-            with self._mutex:
-                waiting = group.waiting.pop(subscriber, None)
-                if waiting is None:
-                    return  # Opened before, or not subscribed any more.
-                group.live[subscriber] = None
-                group.flat = None
-                batch = Batch()
-                for _, frame in waiting.take():
-                    batch.add(frame)
+            batch = self._make_live(subscriber, group)
             for part in batch.cut() if batch.entries else ():
                 if subscriber in group.live:
                     self._offer(group, part, Flat.of([subscriber]), batch)
         finally:
             lane.turn.release()
         self.end_turn(lane)
+
+    def _make_live(self, subscriber: Subscriber, group: Group) -> Batch:
+        """Let a socket have with the others what is published from now on.
+
+        Called by whoever holds the turn of the lane.
+
+        :return: what waited for it, which it is to get first.
+        """
+        batch = Batch()
+        while True:
+            # What the others are still to get waits for this one already.
+            self.deliver(group.lane)
+            with self._mutex:
+                if group in group.lane.pending:
+                    continue  # Another thread has published something meanwhile.
+                waiting = group.waiting.pop(subscriber, None)
+                if waiting is not None:  # Not opened before, and still subscribed.
+                    group.live[subscriber] = None
+                    group.flat = None
+                    for _, frame in waiting.take():
+                        batch.add(frame)
+                return batch
 
     def remove(self, subscriber: Subscriber, topics: Iterable[str]) -> list[str]:
         """End the subscription of a socket. It gets nothing more.

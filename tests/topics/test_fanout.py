@@ -13,6 +13,7 @@ import pytest
 from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Subscriber
 from flask_sockets.topics.publication import Kind, Position, Publication
 from flask_sockets.topics.rules import Overflow
+from flask_sockets.wire.writer import Offer
 
 from ..wire import CLOSE, PATIENCE, Flavour, Frame, Greenlets, Peer, Threads, flavours
 
@@ -135,6 +136,29 @@ def test_a_sender_that_gets_nothing_at_all_is_no_obstacle(sockets: Sockets) -> N
     sockets.publish("a", b"1", b"2", sender=one)
     sockets.publish("a", b"3")
     assert read(peer, 1) == [b"3"]
+
+
+def test_what_is_published_while_a_socket_is_opened_comes_once(
+    sockets: Sockets,
+) -> None:
+    """Another thread publishes while what is pending is delivered first."""
+    other, _ = sockets.subscribe("a")
+    opened, peer = sockets.subscribe("a", is_open=False)
+    offer = other.offer
+
+    def offer_meanwhile(data: bytes, messages: int, limit: int) -> Offer:
+        other.offer = offer
+        publication = Publication("a", Kind.BINARY, b"2")
+        thread = threading.Thread(target=sockets.fanout.receive, args=(publication,))
+        thread.start()
+        thread.join(PATIENCE)
+        return offer(data, messages, limit)
+
+    other.offer = offer_meanwhile
+    sockets.fanout.receive(Publication("a", Kind.BINARY, b"1"))
+    sockets.fanout.open(opened, ["a"])
+    sockets.publish("a", b"3")
+    assert read(peer, 3) == [b"1", b"2", b"3"]
 
 
 def test_more_than_a_batch_holds_comes_in_order(sockets: Sockets) -> None:
