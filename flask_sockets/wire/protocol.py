@@ -40,8 +40,7 @@ MAX_MESSAGES_AHEAD = 1000
 #: How many frames are read before others may run.
 FRAMES_AT_ONCE = 256
 
-#: How large a compressed message may become, in bytes, that is inflated while others
-#: wait. It takes a few milliseconds.
+#: How much is inflated while others wait, in bytes. It takes a few milliseconds.
 INFLATED_AT_ONCE = 2**20
 
 #: No deflate stream grows more than this many times (https://zlib.net/zlib_tech.html).
@@ -113,6 +112,8 @@ class Protocol:
         #: Messages that nobody has received yet.
         self.messages: collections.deque[Message] = collections.deque()
         self.received = Traffic()
+        # How much was inflated since the last reading began, in bytes.
+        self._inflated = 0
         #: How many whole frames were read.
         self.frames_read = 0
         #: Whether nobody wants messages any more.
@@ -194,9 +195,10 @@ class Protocol:
         limit = self.options.max_message_size
         progress = Progress.DRAINED
         count = 0
+        self._inflated = 0
         try:
             while start < size:
-                if count == FRAMES_AT_ONCE:
+                if count == FRAMES_AT_ONCE or self._inflated >= INFLATED_AT_ONCE:
                     progress = Progress.MORE
                     break
                 whole = None
@@ -472,7 +474,9 @@ class Protocol:
         most = len(payload) * _MAX_GROWTH
         if min(most, most if room is None else room) > INFLATED_AT_ONCE:
             return bytes(self.run_aside(decode).data)
-        return bytes(decode().data)
+        inflated = bytes(decode().data)
+        self._inflated += len(inflated)
+        return inflated
 
     def _deliver(self, message: Message, size: int) -> None:
         if self.is_discarding:

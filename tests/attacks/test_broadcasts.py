@@ -36,14 +36,7 @@ def send_pongs(raw: Attacker, stop: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
-@pytest.mark.parametrize(
-    "act",
-    [
-        say_nothing,
-        send_pongs,
-    ],
-    ids=lambda act: act.__name__,
-)
+@pytest.mark.parametrize("act", [say_nothing, send_pongs], ids=lambda act: act.__name__)
 def test_broadcast_goes_on_past_a_client_that_does_not_read(
     way: Way, act: t.Callable[[Attacker, threading.Event], None]
 ) -> None:

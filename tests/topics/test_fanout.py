@@ -10,10 +10,9 @@ import typing as t
 import gevent
 import pytest
 
-from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Subscriber
+from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Lane, Subscriber
 from flask_sockets.topics.publication import Kind, Position, Publication
 from flask_sockets.topics.rules import Overflow
-from flask_sockets.wire.writer import Offer
 
 from ..wire import CLOSE, PATIENCE, Flavour, Frame, Greenlets, Peer, Threads, flavours
 
@@ -138,25 +137,30 @@ def test_a_sender_that_gets_nothing_at_all_is_no_obstacle(sockets: Sockets) -> N
     assert read(peer, 1) == [b"3"]
 
 
+class BusyFanout(Fanout):
+    """Another thread publishes something right after each delivery."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        super().__init__(MIB, sockets.fanout.on_closed)
+        self.payloads: list[bytes] = []
+
+    def deliver(self, lane: Lane) -> None:
+        super().deliver(lane)
+        if self.payloads:
+            publication = Publication("a", Kind.BINARY, self.payloads.pop(0))
+            thread = threading.Thread(target=self.receive, args=(publication,))
+            thread.start()
+            thread.join(PATIENCE)
+
+
 def test_what_is_published_while_a_socket_is_opened_comes_once(
     sockets: Sockets,
 ) -> None:
-    """Another thread publishes while what is pending is delivered first."""
-    other, _ = sockets.subscribe("a")
+    sockets.fanout = fanout = BusyFanout(sockets)
+    sockets.subscribe("a")
     opened, peer = sockets.subscribe("a", is_open=False)
-    offer = other.offer
-
-    def offer_meanwhile(data: bytes, messages: int, limit: int) -> Offer:
-        other.offer = offer
-        publication = Publication("a", Kind.BINARY, b"2")
-        thread = threading.Thread(target=sockets.fanout.receive, args=(publication,))
-        thread.start()
-        thread.join(PATIENCE)
-        return offer(data, messages, limit)
-
-    other.offer = offer_meanwhile
-    sockets.fanout.receive(Publication("a", Kind.BINARY, b"1"))
-    sockets.fanout.open(opened, ["a"])
+    fanout.payloads += [b"1", b"2"]
+    fanout.open(opened, ["a"])
     sockets.publish("a", b"3")
     assert read(peer, 3) == [b"1", b"2", b"3"]
 

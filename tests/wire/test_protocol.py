@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import typing as t
+import zlib
 
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -101,6 +102,20 @@ def test_many_frames_are_read_in_turns() -> None:
         assert protocol.read() is (Progress.MORE if turn < 3 else Progress.DRAINED)
         assert len(protocol.pongs) == turn * FRAMES_AT_ONCE
     assert protocol.frames_read == count
+
+
+def test_what_nobody_wants_is_inflated_in_turns() -> None:
+    protocol = create(deflate=True)
+    compressor = zlib.compressobj(wbits=-15)
+    compressed = compressor.compress(bytes(2**19))
+    compressed += compressor.flush(zlib.Z_SYNC_FLUSH)
+    protocol.is_discarding = True
+    protocol.receive_data(frame(BINARY, compressed[:-4], reserved=4) * 5)
+    assert protocol.read(ahead=True) is Progress.MORE
+    assert protocol.frames_read == 2
+    assert protocol.read(ahead=True) is Progress.MORE
+    assert protocol.read(ahead=True) is Progress.DRAINED
+    assert not protocol.has_unread
 
 
 def test_reading_ahead_waits_for_nothing() -> None:
