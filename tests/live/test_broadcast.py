@@ -12,7 +12,7 @@ from ..frames import close_frame
 from ..process import until
 from .clients import Raw, Refused, WebsocketsClient, connect
 from .processes import Server
-from .ways import WAYS, Way
+from .ways import WAYS, Way, shared
 
 STAYING = 5
 GOING = 5
@@ -31,7 +31,7 @@ class Served(t.NamedTuple):
         return t.cast(int, json.loads(self.server.get("/count").body)["clients"])
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared(WAYS, __name__))
 def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with request.param.serve("broadcast:app") as server:
         yield Served(request.param, server)

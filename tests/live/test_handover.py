@@ -9,7 +9,7 @@ import pytest
 from ..frames import close_frame, frame
 from .clients import Raw, handshake
 from .processes import Server
-from .ways import WAYS, Way
+from .ways import WAYS, Way, shared
 
 
 class Served(t.NamedTuple):
@@ -17,7 +17,7 @@ class Served(t.NamedTuple):
     server: Server
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared(WAYS, __name__))
 def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with request.param.serve("bare:app") as server:
         yield Served(request.param, server)

@@ -9,7 +9,7 @@ import pytest
 from ..process import until
 from .clients import Raw, handshake
 from .processes import Server
-from .ways import PYWSGI, UNPATCHED, WORKER, WSRUN, Way
+from .ways import PYWSGI, UNPATCHED, WORKER, WSRUN, Way, shared
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -18,9 +18,7 @@ def name_of(way: Way) -> str:
     return way.name
 
 
-@pytest.fixture(
-    scope="module", params=[PYWSGI, UNPATCHED, WSRUN], ids=lambda way: way.name
-)
+@pytest.fixture(scope="module", params=shared([PYWSGI, UNPATCHED, WSRUN], __name__))
 def impatient(request: pytest.FixtureRequest) -> t.Iterator[Server]:
     with request.param.serve("impatient:app") as server:
         yield server

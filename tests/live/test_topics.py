@@ -14,7 +14,17 @@ from ..frames import CLOSE
 from ..process import until
 from .clients import Closed, Raw, Refused, WebsocketsClient, handshake
 from .processes import Server
-from .ways import FLASK_RUN, GEVENT_WAYS, GTHREAD, PYWSGI, WAYS, WORKER, WSRUN, Way
+from .ways import (
+    FLASK_RUN,
+    GEVENT_WAYS,
+    GTHREAD,
+    PYWSGI,
+    WAYS,
+    WORKER,
+    WSRUN,
+    Way,
+    shared,
+)
 
 #: How many clients come and go. For a soak, give another number.
 VISITS = int(os.environ.get("TOPICS_VISITS", 300))
@@ -56,7 +66,7 @@ class Served:
         return counts == [0, 0, 0] and state["present"] == {}
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=shared(WAYS, __name__))
 def served(request: pytest.FixtureRequest) -> t.Iterator[Served]:
     with serve(request.param) as served:
         yield served

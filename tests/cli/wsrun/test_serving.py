@@ -490,24 +490,24 @@ def test_bad_host_is_one_sentence(tmp_path: Path, host: str) -> None:
     assert re.fullmatch(rf"Error: The host '{host}' is [^\n]*'--host'[^\n]*\n", output)
 
 
-@pytest.mark.parametrize("debug", ["--debug", "--no-debug"])
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Could not locate a Flask application."),
-        (["--app", "missing"], "Could not import 'missing'."),
-        (["--app", "empty"], "Failed to find Flask application or factory"),
-        (["--app", "factory"], "could not call it without arguments."),
-        (["--app", "factory:create_app(1, 2)"], "could not be called with the"),
+        (["--no-debug"], "Could not locate a Flask application."),
+        (["--debug"], "Could not locate a Flask application."),
+        (["--debug", "--app", "missing"], "Could not import 'missing'."),
+        (["--debug", "--app", "empty"], "Failed to find Flask application or factory"),
+        (["--debug", "--app", "factory"], "could not call it without arguments."),
+        (["--debug", "--app", "factory:create_app(1, 2)"], "be called with the"),
     ],
 )
 def test_app_that_is_not_found_is_one_sentence(
-    tmp_path: Path, arguments: list[str], sentence: str, debug: str
+    tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     """Flask's own sentence is shown once and without a traceback; the status is 1."""
     (tmp_path / "empty.py").touch()
     (tmp_path / "factory.py").write_text("def create_app(config):\n    pass\n")
-    status, output = fails(tmp_path, *arguments, debug, "wsrun", "--port", "0")
+    status, output = fails(tmp_path, *arguments, "wsrun", "--port", "0")
     assert status == 1
     assert output.startswith("Error: ")
     assert output.count(sentence) == 1
