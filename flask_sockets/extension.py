@@ -50,6 +50,8 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "SOCKETS_PING_TIMEOUT": 25.0,
     # What brings publications to all processes. "memory://" knows this one only.
     "SOCKETS_BROKER": "memory://",
+    # What the names of all keys and channels begin with that a broker uses.
+    "SOCKETS_PREFIX": "sockets",
     # Bytes that may wait for a client that reads too slowly for its topics.
     "SOCKETS_MAX_OUTBOX": 1024 * 1024,
     # How many topics a WebSocket may be subscribed to.

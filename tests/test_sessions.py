@@ -10,11 +10,10 @@ import pytest
 from cachelib.file import FileSystemCache
 from flask import Flask, session
 from flask_session import Session
-from redis import Redis
 
 from flask_sockets import Sockets, SocketTestClient, WebSocket
 
-from .process import Process, free_port, program
+from .redis_server import RedisServer
 
 #: What a handler does on command, and then says so.
 CHANGES: dict[str, t.Callable[[], object]] = {
@@ -28,13 +27,9 @@ CHANGES: dict[str, t.Callable[[], object]] = {
 
 
 @pytest.fixture(scope="module")
-def redis_port() -> t.Iterator[int]:
-    """The port of a server of its own, which keeps nothing."""
-    port = free_port()
-    command = (program("redis-server"), "--bind", "127.0.0.1", "--port", str(port))
-    with Process(*command, "--save", "", cwd=Path(__file__).parent) as process:
-        process.wait_for("Ready to accept connections")
-        yield port
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(params=["files", "redis"])
@@ -47,8 +42,8 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> t.Iterator[Client]
             cache = FileSystemCache(str(tmp_path))
             app.config.update(SESSION_TYPE="cachelib", SESSION_CACHELIB=cache)
         else:
-            port = request.getfixturevalue("redis_port")
-            redis = stack.enter_context(Redis(port=port))
+            server = request.getfixturevalue("redis_server")
+            redis = stack.enter_context(server.client())
             redis.flushall()
             app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis)
         Session(app)

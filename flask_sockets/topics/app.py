@@ -59,6 +59,12 @@ TRY_AGAIN = (1013, "try again later")
 RETRY_AFTER = 5
 
 
+#: The schemes of URLs that mean Redis, or something that speaks like it.
+REDIS_SCHEMES = frozenset(
+    ("redis", "rediss", "unix", "valkey", "valkeys", "redis+sentinel")
+)
+
+
 class LocalSockets:
     """The sockets of an app in this process, as its broker sees them.
 
@@ -109,7 +115,10 @@ class AppTopics:
         if self._broker is None:
             with self._lock:
                 if self._broker is None:
-                    broker = make_broker(self._app.config["SOCKETS_BROKER"])
+                    broker = make_broker(
+                        self._app.config["SOCKETS_BROKER"],
+                        self._app.config["SOCKETS_PREFIX"],
+                    )
                     self._fanout = Fanout(
                         self._app.config["SOCKETS_MAX_OUTBOX"], self._socket_closed
                     )
@@ -427,10 +436,12 @@ class AppTopics:
                 )
 
 
-def make_broker(setting: t.Any) -> Broker:
+def make_broker(setting: t.Any, prefix: str) -> Broker:
     """Make the broker that the config ``SOCKETS_BROKER`` names.
 
     :param setting: a URL, or a broker.
+    :param prefix: what the names of all keys and channels begin with, the config
+        ``SOCKETS_PREFIX``.
     :raises ValueError: if there is no such broker.
     """
     if isinstance(setting, Broker):
@@ -439,9 +450,14 @@ def make_broker(setting: t.Any) -> Broker:
         return MemoryBroker()
     # A URL may hold a password.
     scheme = setting.partition(":")[0] if isinstance(setting, str) else setting
+    if scheme in REDIS_SCHEMES:
+        from .redis import RedisBroker
+
+        return RedisBroker(setting, prefix)
     raise ValueError(
         f"There is no broker for {scheme!r}. Set 'SOCKETS_BROKER' in the app's config"
-        " to 'memory://', or to a 'Broker' of your own."
+        " to 'memory://', to a URL such as 'redis://localhost', or to a 'Broker' of"
+        " your own."
     )
 
 

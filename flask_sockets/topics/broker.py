@@ -90,6 +90,12 @@ class Broker(abc.ABC):
         """
         self.receiver = receiver
 
+    def close(self) -> None:  # noqa: B027 (not every broker has anything to do)
+        """End connections and tasks. Nothing is called after this but :meth:`start`.
+
+        A server needn't call it: the process ends anyway.
+        """
+
     @abc.abstractmethod
     def publish(self, publication: Publication, options: TopicOptions) -> None:
         """Send a publication to all processes that are subscribed to its topic.

@@ -70,9 +70,14 @@ class Listener:
             return self.others
 
 
+#: What is still to be closed. See the fixture in 'conftest.py'.
+started: list[Broker] = []
+
+
 def start(make_broker: MakeBroker) -> tuple[Broker, Listener]:
     broker, listener = make_broker(), Listener()
     broker.start(listener)
+    started.append(broker)
     return broker, listener
 
 
@@ -281,6 +286,7 @@ class BrokerContract:
         broker, old = start(make_broker)
         subscribe(broker, "a")
         new = Listener()
+        broker.close()
         broker.start(new)
         subscribe(broker, "a")
         publish(broker, "a", b"1")

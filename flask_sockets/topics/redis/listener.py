@@ -1,0 +1,430 @@
+"""The connection on which a process hears what is published, and how it comes back.
+
+One task reads it. A topic with a history is read from its last position on whenever
+something may have been missed: after the connection was lost, or if a number is left
+out. What can't be proven complete is given up, topic by topic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import logging
+import secrets
+import threading
+import time
+import typing as t
+
+from redis.exceptions import RedisError
+
+from ..broker import BrokerUnavailable
+from ..publication import Position
+from . import scripts
+from .calls import TIMEOUT
+from .wire_format import Disconnect, MalformedMessage, decode
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ..broker import Receiver
+    from ..history import Recovery
+    from ..publication import Publication
+    from ..rules import TopicOptions
+    from .calls import Calls
+    from .connecting import Connection
+
+logger = logging.getLogger("flask_sockets.topics")
+
+#: How long the task sleeps at most before it looks what else is to be done, in seconds.
+TICK = 1.0
+
+#: How long a topic that nobody wants any more stays subscribed, in seconds. A client
+#: that loads the next page is back by then.
+UNSUBSCRIBE_DELAY = 5.0
+
+#: How often Redis is asked whether what is published still arrives, and how long it
+#: may take, in seconds.
+PROBE_INTERVAL = 5.0
+PROBE_TIMEOUT = 5.0
+
+#: How long to wait between attempts to connect, in seconds.
+RETRY_INTERVAL = 0.5
+
+#: How many channels one command subscribes to.
+MAX_CHANNELS = 1000
+
+
+class State(enum.Enum):
+    """How far the subscription of a topic is."""
+
+    #: Redis has not confirmed it.
+    ASKED = enum.auto()
+    #: Redis has confirmed it, but it isn't known what was published before.
+    CONFIRMED = enum.auto()
+    #: All that is published arrives.
+    ACTIVE = enum.auto()
+
+
+@dataclasses.dataclass(slots=True)
+class _Topic:
+    """A topic that this process hears."""
+
+    options: TopicOptions
+    #: How often it is subscribed to.
+    count: int = 0
+    state: State = State.ASKED
+    #: The position of the newest publication that was received, if it has a history.
+    place: Position | None = None
+    #: When nobody wanted it any more, in the terms of :func:`time.monotonic`.
+    unused_since: float = 0.0
+
+
+class Listener:
+    """What this process is subscribed to.
+
+    :param connect: makes a connection that isn't open yet.
+    :param calls: the other connection, which also wakes this one up.
+    :param read: reads the history of a topic from a position on.
+    :param on_tick: called in the task, about once a second while it is connected. It
+        says whether the task is needed although nothing is subscribed to.
+    :param process: the id of this process.
+    :param name: how the broker is called in errors, without its password.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        calls: Calls,
+        receiver: Receiver,
+        read: Callable[
+            [Sequence[tuple[str, TopicOptions, Position | None]]], list[Recovery]
+        ],
+        on_tick: Callable[[], bool],
+        prefix: str,
+        process: str,
+        name: str,
+    ) -> None:
+        self._connect = connect
+        self._calls = calls
+        self._receiver = receiver
+        self._read = read
+        self._on_tick = on_tick
+        self._prefix = prefix
+        self._name = name
+        self._control = f"{prefix}:control"
+        # Whatever comes there wakes the task up, and shows that the connection works.
+        self._own = f"{prefix}:process:{process}"
+        self._topics: dict[str, _Topic] = {}
+        # Topics that Redis is to be asked for.
+        self._wanted: list[str] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._is_connected = False
+        self._is_down = False
+        self._error = "it is not connected"
+        self._probe: bytes | None = None
+        self._probed_at = 0.0
+
+    # For anyone
+
+    def subscribe(self, topics: Mapping[str, TopicOptions]) -> None:
+        """Hear topics from the moment this returns.
+
+        :raises BrokerUnavailable: if that can't be done in time.
+        """
+        deadline = time.monotonic() + TIMEOUT
+        with self._changed:
+            new = []
+            for name, options in topics.items():
+                topic = self._topics.get(name)
+                if topic is None:
+                    topic = self._topics[name] = _Topic(options)
+                    new.append(name)
+                topic.count += 1
+            self._wanted += new
+            is_ready = self._are_active(topics)
+            if self._thread is None:
+                self._start_thread()
+        if is_ready:
+            return
+        try:
+            if new and self._is_connected:
+                self.wake()
+            with self._changed:
+                while not self._are_active(topics):
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0 or not self._changed.wait(remaining):
+                        raise BrokerUnavailable(
+                            f"The broker at {self._name!r} failed: {self._error}."
+                        )
+        except BaseException:
+            self.unsubscribe(topics)
+            raise
+
+    def unsubscribe(self, topics: Iterable[str]) -> None:
+        """Take back one :meth:`subscribe`. Doesn't wait."""
+        now = time.monotonic()
+        with self._changed:
+            for name in topics:
+                topic = self._topics.get(name)
+                if topic is not None:
+                    topic.count -= 1
+                    topic.unused_since = now
+
+    def keep_running(self) -> None:
+        """See to it that the task runs, for the sake of what it does each second."""
+        with self._changed:
+            if self._thread is None:
+                self._start_thread()
+
+    def wake(self, token: bytes = b"wake") -> None:
+        """Wake the task up.
+
+        :raises BrokerUnavailable: if Redis can't be reached.
+        """
+        self._calls.call("PUBLISH", self._own, token)
+
+    def close(self) -> None:
+        """Hear nothing any more, and end the task."""
+        with self._changed:
+            self._is_closed = True
+            self._topics.clear()
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None:
+            with contextlib.suppress(BrokerUnavailable):
+                self.wake()
+            thread.join(TIMEOUT)
+
+    def heard(self) -> dict[str, TopicOptions]:
+        """The topics that this process hears."""
+        with self._changed:
+            return {name: topic.options for name, topic in self._topics.items()}
+
+    def _are_active(self, topics: Iterable[str]) -> bool:
+        return all(
+            (topic := self._topics.get(name)) is not None
+            and topic.state is State.ACTIVE
+            for name in topics
+        )
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(
+            target=self._run, name="flask-sockets-broker", daemon=True
+        )
+        self._thread.start()
+
+    # The task
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            connection = self._connect()
+            try:
+                connection.connect()
+                self._resubscribe(connection)
+                if self._listen(connection):
+                    return
+            except (RedisError, OSError, BrokerUnavailable) as error:
+                self._error = str(error).rstrip(".")
+                if not self._is_down:
+                    logger.warning(
+                        "The broker was lost: %s. What is published meanwhile is read"
+                        " when it is back, if the topic has a history.",
+                        self._error,
+                    )
+                self._is_down = True
+            except Exception:
+                logger.exception("Listening to the broker at %r failed.", self._name)
+            finally:
+                self._is_connected = False
+                connection.disconnect()
+            with self._changed:
+                if not self._is_closed:
+                    self._changed.wait(RETRY_INTERVAL)
+
+    def _resubscribe(self, connection: Connection) -> None:
+        with self._changed:
+            for topic in self._topics.values():
+                topic.state = State.ASKED
+            self._wanted = list(self._topics)
+            # From now on whoever wants another topic wakes the task up.
+            self._is_connected = True
+        self._probe = None
+        self._probed_at = time.monotonic()
+        connection.send_command("SUBSCRIBE", self._control, self._own)
+
+    def _listen(self, connection: Connection) -> bool:
+        """Take in what comes, until the connection is lost.
+
+        :return: whether there is nothing left to listen to, so that the task ends.
+        """
+        next_tick = time.monotonic()
+        while True:
+            self._ask(connection)
+            now = time.monotonic()
+            if now >= next_tick or self._is_closed:
+                next_tick = now + TICK
+                if self._tick(connection, now):
+                    return True
+            if connection.can_read(timeout=max(0.0, next_tick - now)):
+                self._take_in(connection)
+
+    def _take_in(self, connection: Connection) -> None:
+        """Take in all that has come, and hand it on at once."""
+        confirmed = False
+        try:
+            while True:
+                kind, channel, value = connection.read_response()
+                if kind == b"message":
+                    self._take_message(channel.decode(), value)
+                elif kind == b"subscribe":
+                    confirmed |= self._confirm(channel.decode())
+                if self._is_down:
+                    logger.warning("The broker at %r is back.", self._name)
+                    self._is_down = False
+                if not connection.can_read(timeout=0):
+                    break
+        finally:
+            self._receiver.flush()
+        if confirmed:
+            self._activate()
+
+    def _ask(self, connection: Connection) -> None:
+        """Ask Redis for the topics that are wanted."""
+        if not self._wanted:
+            return
+        with self._changed:
+            wanted, self._wanted = self._wanted, []
+        for start in range(0, len(wanted), MAX_CHANNELS):
+            names = wanted[start : start + MAX_CHANNELS]
+            channels = [scripts.keys_of(self._prefix, name).channel for name in names]
+            connection.send_command("SUBSCRIBE", *channels)
+
+    def _confirm(self, channel: str) -> bool:
+        name = scripts.topic_of(self._prefix, channel)
+        topic = None if name is None else self._topics.get(name)
+        if topic is None:
+            return False
+        topic.state = State.CONFIRMED
+        return True
+
+    def _activate(self) -> None:
+        """Find out what was published before Redis confirmed the subscriptions."""
+        with self._changed:
+            confirmed = {
+                name: topic
+                for name, topic in self._topics.items()
+                if topic.state is State.CONFIRMED
+            }
+        self._recover(
+            {name: topic for name, topic in confirmed.items() if topic.options.history}
+        )
+        self._receiver.flush()
+        with self._changed:
+            for topic in confirmed.values():
+                if topic.state is State.CONFIRMED:
+                    topic.state = State.ACTIVE
+            self._changed.notify_all()
+
+    def _recover(self, topics: Mapping[str, _Topic]) -> None:
+        """Hand on what was published to topics since their last position."""
+        read = self._read([(name, t.options, t.place) for name, t in topics.items()])
+        for (name, topic), recovery in zip(topics.items(), read, strict=True):
+            if topic.place is None:  # Nobody is subscribed yet.
+                topic.place = recovery.position
+            elif recovery.recovered:
+                for publication in recovery.publications:
+                    self._receiver.receive(publication)
+                topic.place = recovery.position
+            else:
+                topic.place = recovery.position
+                self._receiver.lose(name)
+
+    # What comes
+
+    def _take_message(self, channel: str, data: bytes) -> None:
+        try:
+            name = scripts.topic_of(self._prefix, channel)
+            if name is not None:
+                self._take_publication(decode(name, data))
+            elif channel == self._control:
+                order = Disconnect.decode(data)
+                self._receiver.disconnect(order.topic, order.code, order.reason)
+            elif data == self._probe:
+                self._probe = None
+        except MalformedMessage as error:
+            logger.warning("%s", error)
+
+    def _take_publication(self, publication: Publication) -> None:
+        topic = self._topics.get(publication.topic)
+        if topic is None:
+            return
+        place = publication.place
+        if place is None:
+            self._receiver.receive(publication)
+            return
+        if topic.state is not State.ACTIVE:
+            return  # The history has it, and is read when all is confirmed.
+        if topic.place is None or topic.place.epoch != place.epoch:
+            # A topic with a history that this process knew nothing of, or a new epoch.
+            is_next = topic.place is None
+        elif place.offset <= topic.place.offset:
+            return  # It was read from the history.
+        else:
+            is_next = place.offset == topic.place.offset + 1
+        if is_next:
+            topic.place = place
+            self._receiver.receive(publication)
+        else:
+            self._recover({publication.topic: topic})
+
+    # What is done each second
+
+    def _tick(self, connection: Connection, now: float) -> bool:
+        """Do what time has come for.
+
+        :return: whether there is nothing to listen to any more.
+        """
+        has_members = False
+        if not self._is_closed:
+            self._forget_unused(connection, now)
+            self._check(now)
+            has_members = self._on_tick()
+        with self._changed:
+            if (self._topics or has_members) and not self._is_closed:
+                return False
+            self._thread = None
+            return True
+
+    def _forget_unused(self, connection: Connection, now: float) -> None:
+        """Unsubscribe from what nobody has wanted for a while."""
+        channels = []
+        with self._changed:
+            for name, topic in list(self._topics.items()):
+                if (
+                    topic.count <= 0
+                    and topic.state is State.ACTIVE
+                    and now - topic.unused_since >= UNSUBSCRIBE_DELAY
+                ):
+                    del self._topics[name]
+                    channels.append(scripts.keys_of(self._prefix, name).channel)
+        for start in range(0, len(channels), MAX_CHANNELS):
+            part = channels[start : start + MAX_CHANNELS]
+            connection.send_command("UNSUBSCRIBE", *part)
+
+    def _check(self, now: float) -> None:
+        """See if what is published still comes.
+
+        A connection can look alive for minutes although nothing arrives on it.
+
+        :raises ConnectionError: if it doesn't.
+        """
+        if self._probe is not None:
+            if now - self._probed_at >= PROBE_TIMEOUT:
+                raise ConnectionError("nothing arrives any more")
+        elif now - self._probed_at >= PROBE_INTERVAL:
+            self._probed_at = now
+            self._probe = secrets.token_bytes(8)
+            self.wake(self._probe)

@@ -1,0 +1,398 @@
+"""The broker on Redis: the contract of brokers on the servers that people run, and
+what is Redis' own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import typing as t
+
+import pytest
+
+from flask_sockets.topics.broker import BrokerUnavailable
+from flask_sockets.topics.publication import Kind, Position, Publication
+from flask_sockets.topics.redis import RedisBroker, members
+from flask_sockets.topics.rules import TopicOptions
+
+from ..process import until
+from ..redis_server import RedisServer, valkey
+from .contract import (
+    BrokerContract,
+    Listener,
+    MakeBroker,
+    publish,
+    start,
+    subscribe,
+)
+
+_prefixes = (f"test{number}" for number in itertools.count())
+
+HISTORY = TopicOptions(history=100)
+
+
+@pytest.fixture(scope="module", params=["redis", "valkey", "password"])
+def shared_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> t.Iterator[RedisServer]:
+    executable = valkey() if request.param == "valkey" else None
+    password = "se:cr@t/" if request.param == "password" else None
+    directory = tmp_path_factory.mktemp("redis")
+    with RedisServer(directory, executable=executable, password=password) as server:
+        yield server
+
+
+class TestRedisBroker(BrokerContract):
+    @pytest.fixture
+    def make_broker(self, shared_server: RedisServer) -> MakeBroker:
+        prefix = next(_prefixes)
+        return lambda: RedisBroker(shared_server.url, prefix)
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[RedisServer]:
+    """A server of the test's own."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def start_on(server: RedisServer) -> tuple[RedisBroker, Listener]:
+    broker, listener = start(lambda: RedisBroker(server.url))
+    return t.cast(RedisBroker, broker), listener
+
+
+def test_what_one_process_publishes_all_receive_in_one_order(
+    server: RedisServer,
+) -> None:
+    brokers = [start_on(server) for _ in range(3)]
+    for broker, _ in brokers:
+        subscribe(broker, "a", options=HISTORY)
+    threads = [
+        threading.Thread(
+            target=publish,
+            args=(broker, "a", *(b"%d-%d" % (n, i) for i in range(30))),
+            kwargs={"options": HISTORY},
+        )
+        for n, (broker, _) in enumerate(brokers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    orders = [listener.wait_for(90) for _, listener in brokers]
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_nothing_is_missed_or_comes_twice_while_the_connection_is_killed(
+    server: RedisServer,
+) -> None:
+    broker, listener = start_on(server)
+    publisher, _ = start_on(server)
+    subscribe(broker, "a", options=TopicOptions(history=1000))
+    admin = server.client()
+    for n in range(200):
+        if n % 40 == 20:
+            admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        publish(publisher, "a", b"%d" % n, options=TopicOptions(history=1000))
+    assert listener.wait_for(200) == [b"%d" % n for n in range(200)]
+    assert listener.others == []
+
+
+def test_a_gap_in_the_numbers_is_filled_from_the_history(server: RedisServer) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    publish(broker, "a", b"1", options=HISTORY)
+    listener.wait_for(1)
+    # Take the channel away, so that the broker hears of the third one only.
+    admin = server.client()
+    channel = admin.execute_command("PUBSUB", "CHANNELS", "sockets:{a}:*")[0]
+    real = []
+
+    def silence(times: int) -> None:
+        for _ in range(times):
+            before = admin.xrange("sockets:{a}:stream")[-1]
+            offset = admin.hincrby("sockets:{a}:meta", "offset", 1)
+            message = before[1][b"m"].replace(b"-%d" % (offset - 1), b"-%d" % offset)
+            admin.xadd(
+                "sockets:{a}:stream",
+                {b"t": before[1][b"t"], b"m": message},
+                id=f"{offset}-1",
+            )
+            real.append(message)
+
+    silence(2)
+    admin.publish(channel, real[-1])
+    assert listener.wait_for(3) == [b"1", b"1", b"1"]
+    offsets = [p.place.offset for p in listener.received if p.place]
+    assert offsets == [1, 2, 3]
+
+
+def test_subscribers_of_topics_that_redis_has_forgotten_are_told(
+    server: RedisServer,
+) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    subscribe(broker, "plain")
+    publish(broker, "a", b"1", options=HISTORY)
+    listener.wait_for(1)
+    server.client().flushall()
+    publish(broker, "a", b"2", options=HISTORY)
+    assert listener.wait_for_others(1) == [("lose", "a")]
+
+
+def test_a_restart_of_redis_begins_a_new_epoch_and_plain_topics_go_on(
+    server: RedisServer,
+) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    subscribe(broker, "plain")
+    publish(broker, "a", b"1", options=HISTORY)
+    before = broker.read_history("a", HISTORY, 0).position
+    server.stop()
+    with pytest.raises(BrokerUnavailable, match=str(server.port)):
+        publish(broker, "a", b"lost", options=HISTORY)
+    server.start()
+    assert listener.wait_for_others(1) == [("lose", "a")]
+    read = broker.read_history("a", HISTORY, 10, before)
+    assert not read.recovered
+    assert read.position.epoch != before.epoch
+
+    def is_back() -> bool:
+        publish(broker, "plain", b"2")
+        return b"2" in [p.payload for p in listener.received]
+
+    until(is_back, "the plain topic")
+
+
+def test_a_process_starts_while_redis_is_away_and_gets_it_later(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.stop()
+    broker, listener = start_on(server)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TIMEOUT", 0.5)
+    with pytest.raises(BrokerUnavailable):
+        subscribe(broker, "a")
+    server.start()
+    monkeypatch.undo()
+    subscribe(broker, "a")
+    publish(broker, "a", b"1")
+    assert listener.wait_for(1) == [b"1"]
+
+
+def test_a_redis_that_answers_nothing_is_unavailable_and_nothing_is_lost(
+    server: RedisServer,
+) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    publish(broker, "a", b"1", options=HISTORY)
+    server.pause()
+    try:
+        with pytest.raises(BrokerUnavailable):
+            publish(broker, "a", b"perhaps", options=HISTORY)
+    finally:
+        server.resume()
+
+    def publish_again() -> bool:
+        try:
+            publish(broker, "a", b"2", options=HISTORY)
+        except BrokerUnavailable:
+            return False
+        return True
+
+    until(publish_again, "Redis")
+    until(lambda: listener.received[-1].payload == b"2", "the last publication")
+    offsets = [p.place.offset for p in listener.received if p.place]
+    assert offsets == list(range(1, len(offsets) + 1))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), "maxmemory"),
+        (("REPLICAOF", "127.0.0.1", "1"), "read only"),
+    ],
+)
+def test_a_redis_that_refuses_is_unavailable_with_its_reason(
+    server: RedisServer, command: tuple[str, ...], words: str
+) -> None:
+    broker, _ = start_on(server)
+    server.client().execute_command(*command)
+    with pytest.raises(BrokerUnavailable, match=words):
+        publish(broker, "a", b"1", options=HISTORY)
+
+
+def test_a_wrong_password_is_said_without_the_password(server: RedisServer) -> None:
+    server.client().config_set("requirepass", "right")
+    broker, _ = start(
+        lambda: RedisBroker(f"redis://:wr0ng@127.0.0.1:{server.port}", "p")
+    )
+    with pytest.raises(BrokerUnavailable, match=r"(?i)password|auth") as caught:
+        publish(broker, "a", b"1")
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_no_thread_is_left_by_a_hundred_lost_connections(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.RETRY_INTERVAL", 0.001)
+    broker, listener = start_on(server)
+    subscribe(broker, "a")
+    publish(broker, "a", b"0")
+    listener.wait_for(1)
+    count = threading.active_count()
+    admin = server.client()
+    for n in range(100):
+        admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        until(lambda: admin.pubsub_numsub("sockets:{a}:live")[0][1], "the subscription")
+        if n % 10 == 0:
+            publish(broker, "a", b"%d" % n)
+    until(lambda: threading.active_count() <= count, "the end of threads")
+    assert len(admin.client_list()) <= 3
+
+
+def test_scripts_that_redis_has_dropped_are_loaded_again(server: RedisServer) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    publish(broker, "a", b"1", options=HISTORY)
+    server.client().script_flush()
+    publish(broker, "a", b"2", options=HISTORY)
+    assert listener.wait_for(2) == [b"1", b"2"]
+
+
+def test_any_program_publishes_with_one_command(server: RedisServer) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "chat/lobby")
+    server.client().publish("sockets:{chat/lobby}:live", b"\x01\x01\x00\x00hello")
+    listener.wait_for(1)
+    assert listener.received == [Publication("chat/lobby", Kind.TEXT, b"hello")]
+
+
+def test_rubbish_in_a_channel_is_reported_and_stops_nothing(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, listener = start_on(server)
+    subscribe(broker, "a")
+    admin = server.client()
+    for rubbish in (
+        b"",
+        b"\x02\x01\x00\x00x",
+        b"\x01\x01\xff\x00x",
+        b"\x01\x01\0\0\xff",
+    ):
+        admin.publish("sockets:{a}:live", rubbish)
+    admin.publish("sockets:control", b"rubbish")
+    publish(broker, "a", b"1")
+    assert listener.wait_for(1) == [b"1"]
+    assert len(caplog.records) == 5
+
+
+def test_a_topic_that_nobody_wants_is_unsubscribed_after_a_while(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.UNSUBSCRIBE_DELAY", 0.1)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+    broker, _ = start_on(server)
+    subscribe(broker, "a", "b")
+    broker.unsubscribe(["a"])
+    admin = server.client()
+    channels = [b"sockets:{b}:live"]
+    until(lambda: admin.pubsub_channels("*:live") == channels, "the end of 'a'")
+    broker.unsubscribe(["b"])
+    until(lambda: admin.pubsub_channels("*") == [], "the end of the task")
+    subscribe(broker, "a")
+    assert admin.pubsub_channels("*:live") == [b"sockets:{a}:live"]
+
+
+def test_all_that_is_stored_expires(server: RedisServer) -> None:
+    broker, _ = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    publish(broker, "a", b"1", options=HISTORY)
+    broker.join("a", "ada", None, "s")
+    admin = server.client()
+    keys = list(admin.scan_iter("*"))
+    assert len(keys) >= 5
+    assert [key for key in keys if admin.ttl(key) < 0] == []
+
+
+def test_members_of_a_process_that_has_died_leave_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr(members, "DEAD_AFTER", 3)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+    dead, _ = start_on(server)
+    # It has no task, as if it were killed behind its last heartbeat.
+    monkeypatch.setattr(dead._listener, "keep_running", lambda: None)
+    dead.join("a", "ada", None, "s1")
+    dead.join("b", "ada", None, "s2")
+    survivors = [start_on(server) for _ in range(2)]
+    for number, (broker, _) in enumerate(survivors):
+        broker.join("a", f"bob{number}", None, f"t{number}")
+    until(lambda: "ada" not in survivors[0][0].presence("a", 10), "the end of ada")
+    until(
+        lambda: sum(len(listener.others) for _, listener in survivors) == 2, "the news"
+    )
+    told = [other for _, listener in survivors for other in listener.others]
+    assert sorted(told) == [
+        ("member_left", "a", "ada", None),
+        ("member_left", "b", "ada", None),
+    ]
+    assert list(survivors[0][0].presence("a", 10)) == ["bob0", "bob1"]
+    for number, (broker, _) in enumerate(survivors):
+        broker.leave("a", f"bob{number}", f"t{number}")
+
+
+def test_members_are_told_again_to_a_redis_that_has_forgotten_them(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+    broker, _ = start_on(server)
+    broker.join("a", "ada", 1, "s1")
+    server.client().flushall()
+    until(lambda: broker.presence("a", 10) == {"ada": 1}, "ada")
+    broker.leave("a", "ada", "s1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host:port",
+        "redis+sentinel://",
+        "redis+sentinel://host",
+        "redis+sentinel://:s3cret@host/service/x",
+    ],
+)
+def test_a_url_that_is_none_is_refused_with_the_setting_s_name(url: str) -> None:
+    with pytest.raises(ValueError, match="SOCKETS_BROKER") as caught:
+        RedisBroker(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_position_of_before_is_recovered_by_another_process(
+    server: RedisServer,
+) -> None:
+    one, _ = start_on(server)
+    publish(one, "a", b"1", b"2", options=HISTORY)
+    other, _ = start_on(server)
+    epoch = other.read_history("a", HISTORY, 0).position.epoch
+    read = other.read_history("a", HISTORY, 0, Position(epoch, 1))
+    assert (read.recovered, [p.payload for p in read.publications]) == (True, [b"2"])
+
+
+def test_many_publishers_share_the_writes(server: RedisServer) -> None:
+    """Publishing doesn't take turns: what waits is sent along."""
+    broker, listener = start_on(server)
+    subscribe(broker, "a")
+    server.pause()
+    threads = [
+        threading.Thread(target=publish, args=(broker, "a", b"%d" % n))
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(broker._calls._pending) == 19, "the publishers")
+    server.resume()
+    for thread in threads:
+        thread.join()
+    assert sorted(listener.wait_for(20)) == sorted(b"%d" % n for n in range(20))
