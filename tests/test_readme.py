@@ -16,10 +16,14 @@ import flask
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect, unix_connect
+from werkzeug.serving import make_ssl_devcert
 
 from flask_sockets import HandshakeRejected
 
 from .process import Process, free_port, port_of, program
+
+if t.TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,6 +42,7 @@ MARKS: dict[str, tuple[str, str] | tuple[str, str, int]] = {
     "gunicorn": ("sh", "gunicorn -k"),
     "pywsgi": ("python", "WSGIServer"),
     "nginx": ("nginx", "proxy_pass"),
+    "proxyfix": ("python", "ProxyFix"),
     "topics": ("python", "def chat(ws, room)"),
     "testing": ("python", "# test_app.py"),
 }
@@ -263,6 +268,37 @@ def test_nginx_passes_websockets_on(project: Path) -> None:
             assert echoes(port, origin=f"http://127.0.0.1:{port}")
             with pytest.raises(InvalidStatus, match="403"):
                 echoes(port, origin="http://evil.example")
+
+
+def test_page_behind_nginx_with_tls_connects(project: Path, browser: Browser) -> None:
+    """The page of the README, in a browser that opens only wss:// on an https page."""
+    nginx, port = program("nginx"), free_port()
+    certificate, key = make_ssl_devcert(str(project / "self"), "localhost")
+    app = project / "app.py"
+    app.write_text(
+        f"{app.read_text()}\n{block('proxyfix')}\nimport flask\n"
+        f"PAGE = {block('page')!r}\n"
+        "app.add_url_rule('/', 'index', lambda: flask.render_template_string(PAGE))\n"
+    )
+    command = "flask --app app wsrun --port 0"
+    with Process(*shlex.split(command), cwd=project) as server:
+        location = block("nginx").replace("8000", str(port_of(server)))
+        (project / "nginx.conf").write_text(
+            f"pid {project}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
+            f"http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl;\n"
+            f"ssl_certificate {certificate}; ssl_certificate_key {key};\n"
+            f"{location} }} }}\n"
+        )
+        arguments = [nginx, "-c", str(project / "nginx.conf"), "-p", str(project)]
+        with (
+            Process(*arguments, cwd=project) as proxy,
+            browser.new_context(ignore_https_errors=True) as context,
+        ):
+            proxy.wait_until_listening(port)
+            page = context.new_page()
+            with page.expect_console_message(lambda m: m.text == "hello"):
+                page.goto(f"https://localhost:{port}/")
+            assert f"wss://localhost:{port}/echo" in page.content()
 
 
 # Sending to many
