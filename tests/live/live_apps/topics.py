@@ -83,8 +83,8 @@ flood = {"published": 0, "until": 0.0}
 
 @app.post("/flood/<topic>")
 def start_flood(topic):
-    """Publish without a pause, for some seconds."""
-    flood["until"] = time.monotonic() + 3
+    """Publish without a pause until it is ended, or for a minute at most."""
+    flood["until"] = time.monotonic() + 60
     flood["published"] = 0
 
     def run():
