@@ -168,7 +168,10 @@ class Reader:
                     return True
                 if not self._is_held_for_an_instant():
                     raise AlreadyReceiving
-            # Only threads come here: on a hub nobody runs during a look.
+            # On a hub nobody runs during a look. So a receiver has the lock, which runs
+            # next, and has not yet heard that the connection is lost.
+            if self._transport.scheduler.is_hub:
+                return False
             if self._lock.acquire(timeout=0.05):
                 return True
         return False

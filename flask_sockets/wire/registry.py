@@ -101,7 +101,7 @@ class Keeper:
             if starts:
                 self._next_stop_check = time.monotonic() + STOP_INTERVAL
         if starts:
-            self._set_alarm()
+            self.scheduler.run_or_call_soon(self._set_alarm)
         return entry
 
     def forget(self, entry: Entry) -> None:
@@ -123,7 +123,8 @@ class Keeper:
             self._push(entry, when)
             is_first = when < self._alarm_at
         if is_first:
-            self._set_alarm()
+            # On the hub: its timers are nothing for other threads.
+            self.scheduler.run_or_call_soon(self._set_alarm)
 
     def _push(self, entry: Entry, when: float) -> None:
         entry.due = when
