@@ -15,6 +15,7 @@ from ..wire.registry import watch_for_stop
 from . import _gevent_websocket, _gunicorn
 from .clients import Handler
 from .early import peek
+from .idle_greenlets import watch_for_idle_greenlets
 
 if t.TYPE_CHECKING:
     import socket
@@ -78,6 +79,8 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
             if key.startswith("gunicorn."):
                 watch_for_stop(_gunicorn.is_stopping)
                 _gunicorn.tell_of_sync_worker()
+            if key != TEST_SOCKET_KEY:
+                watch_for_idle_greenlets(sock)
             handler = Handler(environ, sock)
             return Handover(sock, handler, early=peek(sock, environ.get(INPUT_KEY)))
     return None
