@@ -105,13 +105,20 @@ pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context)
 list(pool.map(abs, [1, 2]))
 """
 
+# The app is loaded when all of its processes are there, so that they can be counted.
 BUSY = """
+import pathlib
+
 pool.submit(time.sleep, 3600)
 
 def work():
-    subprocess.run(["sleep", "3600"])
+    sleep = subprocess.Popen(["sleep", "3600"])
+    pathlib.Path("working").touch()
+    sleep.wait()
 
 context.Process(target=work).start()
+while not pathlib.Path("working").exists():
+    time.sleep(0.01)
 subprocess.Popen(["sleep", "3600"])
 """
 
