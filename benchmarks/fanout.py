@@ -29,6 +29,7 @@ from audience import PLAIN, SOCKETIO, Audience, Protocol
 from harness import (
     HERE,
     Server,
+    end_with_servers,
     header_of,
     python_server,
     replace_section,
@@ -268,6 +269,10 @@ def shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def milliseconds(value: float | None) -> str:
+    return shown(value, ",.0f" if value and value >= 100 else ".3g")
+
+
 def costs_table(results: Results, names: t.Sequence[str], size: int) -> str:
     """Processor time per delivery, with messages of one size."""
     shapes = [shape for shape in shapes_of(results) if shape.size == size]
@@ -302,7 +307,7 @@ def latencies_table(results: Results, names: t.Sequence[str], size: int) -> str:
                 name,
                 *(
                     " / ".join(
-                        shown(median(results, name, s, field), ",.3g")
+                        milliseconds(median(results, name, s, field))
                         for field in ("p50", "p99")
                     )
                     for s in shapes
@@ -402,6 +407,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    end_with_servers()
     plan = Plan(options.rounds, options.seconds, options.redis)
     subscribers, sizes, in_flight = REDIS_SHAPES if options.redis else SHAPES
     if options.quick:

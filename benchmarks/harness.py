@@ -77,6 +77,11 @@ class Server:
         self.process.wait()
 
 
+def end_with_servers() -> None:
+    """Let SIGTERM end a benchmark as Ctrl-C does, so that no server outlives it."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+
+
 def versions(packages: t.Iterable[str]) -> str:
     return ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages)
 

@@ -22,6 +22,7 @@ from audience import open_one
 from harness import (
     HERE,
     Server,
+    end_with_servers,
     header_of,
     python_server,
     replace_section,
@@ -163,6 +164,7 @@ def main() -> None:
     extent.add_argument("--write", action="store_true", help="update RESULTS.md")
     parser.add_argument("--only", nargs="*", choices=SERVERS, default=list(SERVERS))
     options = parser.parse_args()
+    end_with_servers()
     plan = QUICK if options.quick else FULL
 
     rows = []

@@ -14,7 +14,6 @@ import collections
 import dataclasses
 import math
 import random
-import signal
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import typing as t
 from pathlib import Path
 
 from devserver import TROUBLES, DevServer, Idle, environment, versions
-from harness import HERE, header_of, replace_section, row
+from harness import HERE, end_with_servers, header_of, replace_section, row
 
 FLASK_APP = """\
 from flask import Flask
@@ -283,8 +282,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
-    # So that servers and directories don't outlive it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    end_with_servers()
     with tempfile.TemporaryDirectory(prefix="benchmark-reload-") as directory:
         results = measure_all(options.only, plan, Path(directory))
     tables = [edits_table(results), costs_table(results, plan)]

@@ -18,6 +18,7 @@ from audience import TEXT, open_one
 from harness import (
     HERE,
     Server,
+    end_with_servers,
     header_of,
     python_server,
     replace_section,
@@ -115,6 +116,7 @@ def main() -> None:
     extent.add_argument("--quick", action="store_true", help="few sockets")
     extent.add_argument("--write", action="store_true", help="update RESULTS.md")
     options = parser.parse_args()
+    end_with_servers()
     rows = []
     for shape in QUICK if options.quick else FULL:
         figures = measure(shape)

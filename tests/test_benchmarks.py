@@ -22,12 +22,12 @@ def test_the_echo_benchmark_measures_our_server() -> None:
         assert process.wait() == 0
 
 
-def test_the_fanout_benchmark_measures_a_loop_and_the_floor() -> None:
+def test_the_fanout_benchmark_measures_topics_a_loop_and_the_floor() -> None:
     """In its quick mode, with what needs no other packages."""
     arguments = ["benchmarks/fanout.py", "--quick", "--only"]
-    names = ["gevent_floor_joined", "readme_loop"]
+    names = ["ours", "gevent_floor_joined", "readme_loop"]
     with Process(sys.executable, *arguments, *names, cwd=ROOT, patience=100) as process:
-        for figure in (r"[\d,.]+", r"[\d,.e+]+ / [\d,.e+]+"):
+        for figure in (r"[\d,.]+", r"[\d,.]+ / [\d,.]+"):
             for name in names:
                 process.wait_for(rf"^\| {name} \|( {figure} \|){{3}}$")
         assert process.wait() == 0
@@ -38,6 +38,15 @@ def test_the_footprint_is_measured() -> None:
     arguments = ["benchmarks/footprint.py", "--quick", "--only", "ours"]
     with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
         process.wait_for(r"^\| ours \(.*\) \| [\d.]+ \| [\d,]+ \|$")
+        assert process.wait() == 0
+
+
+def test_the_cost_of_subscriptions_is_measured() -> None:
+    """With few sockets."""
+    arguments = ["benchmarks/subscriptions.py", "--quick"]
+    with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
+        for shape in ("500 x 1", "20 x 1,000"):
+            process.wait_for(rf"^\| {shape} \|( -?[\d,.]+ \|){{5}}$")
         assert process.wait() == 0
 
 
