@@ -58,7 +58,7 @@ def _can_be_idle(sock: socket.socket) -> bool:
 def _look(before: frozenset[int] = frozenset()) -> None:
     """Compare the greenlets that have not run yet with those of the look before."""
     global _looks_left, _was_told
-    waiting = _waiting_greenlets()
+    waiting = waiting_greenlets()
     idle = [greenlet for greenlet in waiting if id(greenlet) in before]
     if not idle:
         if waiting and not before:
@@ -75,7 +75,7 @@ def _look(before: frozenset[int] = frozenset()) -> None:
         )
 
 
-def _waiting_greenlets() -> list[t.Any]:
+def waiting_greenlets() -> list[t.Any]:
     """The greenlets that were spawned and have not begun to run."""
     import greenlet
     from gevent import Greenlet
@@ -83,7 +83,8 @@ def _waiting_greenlets() -> list[t.Any]:
     return [
         thing
         for thing in gc.get_objects()
-        if isinstance(thing, Greenlet)
+        # Not 'isinstance()', which asks weak proxies for what may be gone.
+        if issubclass(type(thing), Greenlet)
         and thing.started
         and not thing.dead
         # gevent's own answer is true before the first turn as well.
