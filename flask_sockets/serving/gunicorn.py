@@ -54,10 +54,7 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
         :return: how to answer a peer that may not say so, or doesn't say it right.
         """
         config = self.server.worker.cfg
-        # Before gunicorn 24.1 it was a boolean that stood for the first version.
-        mode = {True: "v1", False: "off"}.get(
-            config.proxy_protocol, config.proxy_protocol
-        )
+        mode = config.proxy_protocol
         if mode == "off" or not proxy_protocol.is_next(self.rfile, mode):
             return None
         if not proxy_protocol.is_trusted(self.client_address, config.proxy_allow_ips):

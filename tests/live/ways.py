@@ -6,7 +6,6 @@ import dataclasses
 import typing as t
 
 import pytest
-from gunicorn import config
 
 from .processes import Server
 
@@ -15,8 +14,8 @@ _RUNNING = r"Running on http://127\.0\.0\.1:(\d+)"
 
 _GUNICORN = (
     *("-m", "gunicorn", "--bind", "127.0.0.1:0"),
-    # Since gunicorn 25.1 its masters share a socket in the home directory.
-    *(["--no-control-socket"] if hasattr(config, "ControlSocketDisable") else []),
+    # Its masters would share a socket in the home directory.
+    "--no-control-socket",
     *("--access-logfile", "-", "--graceful-timeout", "5"),
 )
 
