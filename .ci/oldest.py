@@ -9,10 +9,6 @@ from pathlib import Path
 #: Extras for those who work on the package. Their tools may be new.
 OWN = {"bench", "dev", "docs", "test"}
 
-#: What others bring. The oldest gevent admits versions of greenlet that it didn't know,
-#: with which processes end with "greenlet is being finalized".
-INDIRECT = ["greenlet==3.1.1"]
-
 text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
 project = tomllib.loads(text)["project"]
 requirements = project["dependencies"] + [
@@ -27,5 +23,3 @@ for requirement in requirements:
     if match is None:
         raise SystemExit(f"{requirement!r} in pyproject.toml has no oldest version.")
     print(f"{match[1]}=={match[2]}")
-
-print(*INDIRECT, sep="\n")
