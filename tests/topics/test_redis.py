@@ -396,3 +396,43 @@ def test_many_publishers_share_the_writes(server: RedisServer) -> None:
     for thread in threads:
         thread.join()
     assert sorted(listener.wait_for(20)) == sorted(b"%d" % n for n in range(20))
+
+
+def test_a_member_that_leaves_while_redis_refuses_is_gone_later(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+    broker, listener = start_on(server)
+    broker.join("a", "ada", None, "s1")
+    broker.join("a", "bob", None, "s2")
+    admin = server.client()
+    admin.replicaof("127.0.0.1", "1")
+    with pytest.raises(BrokerUnavailable):
+        broker.leave("a", "ada", "s1")
+    admin.replicaof("NO", "ONE")
+    assert listener.wait_for_others(1) == [("member_left", "a", "ada", None)]
+    assert list(broker.presence("a", 10)) == ["bob"]
+    broker.leave("a", "bob", "s2")
+
+
+def test_what_comes_without_a_pause_is_handed_on_meanwhile(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.MAX_MESSAGES", 10)
+    broker, listener = start_on(server)
+    subscribe(broker, "a")
+    sizes: list[int] = []
+    flush = listener.flush
+
+    def note() -> None:
+        sizes.append(len(listener.received) - listener.sent)
+        flush()
+
+    monkeypatch.setattr(listener, "flush", note)
+    pipeline = server.client().pipeline(transaction=False)
+    for number in range(1000):
+        pipeline.publish("sockets:{a}:live", b"\1\2\0\0%d" % number)
+    pipeline.execute()
+    assert listener.wait_for(1000) == [b"%d" % number for number in range(1000)]
+    assert max(sizes) <= 10

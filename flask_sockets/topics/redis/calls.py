@@ -81,7 +81,8 @@ class Calls:
         # Of the Redis that is connected to. Another one may have lost something.
         self._run_id = ""
         self._digests = {
-            script: hashlib.sha1(script.encode()).hexdigest() for script in scripts.ALL
+            script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+            for script in scripts.ALL
         }
 
     def call(self, *arguments: Argument) -> t.Any:

@@ -51,6 +51,9 @@ PROBE_TIMEOUT = 5.0
 #: How long to wait between attempts to connect, in seconds.
 RETRY_INTERVAL = 0.5
 
+#: How many messages are taken in before they are handed on, and others may run.
+MAX_MESSAGES = 500
+
 #: How many channels one command subscribes to.
 MAX_CHANNELS = 1000
 
@@ -238,7 +241,10 @@ class Listener:
             except Exception:
                 logger.exception("Listening to the broker at %r failed.", self._name)
             finally:
-                self._is_connected = False
+                with self._changed:
+                    # Another task may have taken the place of one that ends.
+                    if self._thread is threading.current_thread():
+                        self._is_connected = False
                 connection.disconnect()
             with self._changed:
                 if not self._is_closed:
@@ -272,10 +278,11 @@ class Listener:
                 self._take_in(connection)
 
     def _take_in(self, connection: Connection) -> None:
-        """Take in all that has come, and hand it on at once."""
+        """Take in what has come, and hand it on at once."""
         confirmed = False
+        is_all = False
         try:
-            while True:
+            for _ in range(MAX_MESSAGES):
                 kind, channel, value = connection.read_response()
                 if kind == b"message":
                     self._take_message(channel.decode(), value)
@@ -284,12 +291,17 @@ class Listener:
                 if self._is_down:
                     logger.warning("The broker at %r is back.", self._name)
                     self._is_down = False
-                if not connection.can_read(timeout=0):
+                is_all = not connection.can_read(timeout=0)
+                if is_all:
                     break
         finally:
             self._receiver.flush()
         if confirmed:
             self._activate()
+        if not is_all:
+            # Reading what is there lets no greenlet run. Nor does a sleep of 0 let the
+            # hub look at sockets.
+            time.sleep(1e-9)
 
     def _ask(self, connection: Connection) -> None:
         """Ask Redis for the topics that are wanted."""
@@ -396,6 +408,7 @@ class Listener:
             if (self._topics or has_members) and not self._is_closed:
                 return False
             self._thread = None
+            self._is_connected = False
             return True
 
     def _forget_unused(self, connection: Connection, now: float) -> None:

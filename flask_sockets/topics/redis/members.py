@@ -68,16 +68,19 @@ class MemberList:
         # The processes with members, by the time of their last heartbeat.
         self._processes = f"{prefix}:processes"
         self._own: dict[Member, t.Any] = {}
+        # Those that have left while Redis was away.
+        self._gone: set[Member] = set()
         self._lock = threading.Lock()
         self._next_heartbeat = 0.0
         self._next_renewal = time.monotonic() + LIFETIME / 4
 
     def __bool__(self) -> bool:
-        return bool(self._own)
+        return bool(self._own or self._gone)
 
     def join(self, member: Member, info: t.Any) -> bool:
         with self._lock:
             self._own[member] = info
+            self._gone.discard(member)
         try:
             return self._tell([(member, info)])[0]
         except BaseException:
@@ -87,15 +90,13 @@ class MemberList:
 
     def leave(self, member: Member) -> bool:
         with self._lock:
-            # If Redis is away now, the next heartbeat that gets through finds out.
             self._own.pop(member, None)
-        is_gone, _ = self._calls.call_all(
-            [
-                self._leaving(member),
-                ("SREM", self._members_of(self._process), member.encode()),
-            ]
-        )
-        return bool(is_gone)
+        try:
+            return self._take_away(member)
+        except BaseException:
+            with self._lock:
+                self._gone.add(member)  # For the next heartbeat.
+            raise
 
     def read(self, topic: str, limit: int) -> dict[str, t.Any]:
         keys = scripts.keys_of(self._prefix, topic)
@@ -111,7 +112,7 @@ class MemberList:
     def beat(self) -> None:
         """Say that this process lives, if it is time, and look for dead ones."""
         now = time.monotonic()
-        if not self._own or now < self._next_heartbeat:
+        if not self or now < self._next_heartbeat:
             return
         self._next_heartbeat = now + HEARTBEAT_INTERVAL
         seconds, _ = self._calls.call("TIME")
@@ -132,6 +133,13 @@ class MemberList:
             self._tell(own)
         elif now >= self._next_renewal:
             self._renew()
+        with self._lock:
+            gone = list(self._gone)
+        for member in gone:
+            if self._take_away(member):
+                self._receiver.member_left(member.topic, member.member, None)
+            with self._lock:
+                self._gone.discard(member)
         for process in dead:
             self._reap(process.decode())
 
@@ -166,6 +174,18 @@ class MemberList:
         commands.append(("ZADD", self._processes, "NX", int(seconds), self._process))
         commands.append(("EXPIRE", self._processes, LIFETIME))
         return [bool(result) for result in self._calls.call_all(commands)[2:-2:3]]
+
+    def _take_away(self, member: Member) -> bool:
+        """Say that a socket of this process has left, and return whether that was the
+        last one of the member.
+        """
+        is_gone, _ = self._calls.call_all(
+            [
+                self._leaving(member),
+                ("SREM", self._members_of(self._process), member.encode()),
+            ]
+        )
+        return bool(is_gone)
 
     def _leaving(self, member: Member) -> tuple[Argument, ...]:
         keys = scripts.keys_of(self._prefix, member.topic)
