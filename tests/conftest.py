@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
-from werkzeug.serving import make_server
+from werkzeug.serving import make_server, make_ssl_devcert
 
 from .process import program
 
@@ -80,3 +80,9 @@ def browser() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for 'localhost' that nobody has signed, and its key: two paths."""
+    return make_ssl_devcert(str(tmp_path_factory.mktemp("tls") / "self"), "localhost")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import typing as t
 
 import gevent
@@ -14,6 +13,7 @@ from ..wire import registry
 from . import proxy_protocol
 from .escape import escaped
 from .handler import WebSocketHandler
+from .tls import TLSHandshakes
 
 #: How long a worker that stops waits for the first request of a connection, in seconds.
 #: The client has been told that it is connected, and may be about to send.
@@ -21,6 +21,11 @@ LINGER = 2.0
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n"
+
+
+def request_timeout(worker: GeventPyWSGIWorker) -> float:
+    """As long as gunicorn lets a request take that is served by a sync worker."""
+    return t.cast(float, worker.cfg.timeout or WebSocketHandler.request_timeout)
 
 
 class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
@@ -32,9 +37,7 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
 
     @property
     def request_timeout(self) -> float:  # type: ignore[override]
-        """As long as gunicorn lets a request take that is served by a sync worker."""
-        timeout = self.server.worker.cfg.timeout
-        return t.cast(float, timeout or WebSocketHandler.request_timeout)
+        return request_timeout(self.server.worker)
 
     def wait_for_request(self) -> bool:
         # Until there is a request, nobody has to wait for this connection.
@@ -102,7 +105,7 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
             self.environ = environ
 
 
-class GunicornServer(PyWSGIServer):  # type: ignore[misc]
+class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
     """Tells the WebSockets when the worker stops, and the log when it is full."""
 
     def __init__(self, *args: t.Any, worker: GeventWebSocketWorker, **kwargs: t.Any):
@@ -124,6 +127,7 @@ class GunicornServer(PyWSGIServer):  # type: ignore[misc]
 
     def do_handle(self, *args: t.Any) -> None:
         super().do_handle(*args)
+        assert self.pool is not None  # gunicorn gives us one.
         if self.pool.full() and not self._was_full:
             self._was_full = True
             self.log.warning(
@@ -133,13 +137,17 @@ class GunicornServer(PyWSGIServer):  # type: ignore[misc]
                 self.pool.size,
             )
 
-    def wrap_socket_and_handle(self, sock: t.Any, address: t.Any) -> t.Any:
-        try:
-            return super().wrap_socket_and_handle(sock, address)
-        except (ssl.SSLError, ConnectionError) as error:
-            # Plain HTTP, or a client that doesn't trust the certificate.
-            self.log.warning("TLS error from %s: %s", address, error)
-            return None
+    @property
+    def handshake_timeout(self) -> float:  # type: ignore[override]
+        """As long as a request may take to come."""
+        return request_timeout(self.worker)
+
+    def shake_hands(self, sock: t.Any) -> None:
+        with self.waiting(sock, is_fresh=True):
+            super().shake_hands(sock)
+
+    def log_tls_error(self, address: t.Any, error: OSError) -> None:
+        self.log.warning("TLS error from %s: %s", address, error)
 
     def close(self) -> None:
         super().close()

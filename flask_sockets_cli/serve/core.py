@@ -7,10 +7,18 @@ import dataclasses
 from flask_sockets.exceptions import explain_close_code
 from flask_sockets.handshake import is_handshake
 from flask_sockets.serving.async_views import run_in_threads
+from flask_sockets.serving.tls import TLSHandshakes
 from flask_sockets.websocket import WebSocket
 from flask_sockets.wire.registry import close_all
 
-__all__ = ["Ending", "close_all", "ending_of", "is_handshake", "run_in_threads"]
+__all__ = [
+    "Ending",
+    "TLSHandshakes",
+    "close_all",
+    "ending_of",
+    "is_handshake",
+    "run_in_threads",
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flask_sockets import WebSocket, WebSocketHandler
 
 from ..settings import Settings
 from .access_log import OURS, access_line, access_logger, websocket_line
-from .core import close_all, ending_of
+from .core import TLSHandshakes, close_all, ending_of
 from .failures import app_frames, show_exception
 
 if t.TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Handler(WebSocketHandler):
         access_logger().info("%s", line)
 
 
-class Server(WSGIServer):
+class Server(TLSHandshakes, WSGIServer):
     """Serves one load of the app on a listening socket that outlives it."""
 
     def __init__(
@@ -186,13 +186,8 @@ class Server(WSGIServer):
             # A handshake may have been under way.
             close_all(_CLOSE_CODE, reason)
 
-    def wrap_socket_and_handle(self, client_socket: t.Any, address: t.Any) -> t.Any:
-        try:
-            return super().wrap_socket_and_handle(client_socket, address)
-        except (ssl.SSLError, ConnectionError) as error:
-            # A browser that does not trust the certificate, or plain HTTP.
-            access_logger().error("TLS error from %s: %s", _name_of(address), error)
-            return None
+    def log_tls_error(self, address: t.Any, error: OSError) -> None:
+        access_logger().error("TLS error from %s: %s", _name_of(address), error)
 
 
 def _identity(sock: t.Any, address: t.Any) -> t.Any:

@@ -4,7 +4,6 @@ import typing as t
 import uuid
 
 import pytest
-from werkzeug.serving import make_ssl_devcert
 
 from .clients import CLIENTS, Client
 
@@ -19,9 +18,3 @@ def kind(request: pytest.FixtureRequest) -> t.Callable[..., Client]:
 def key() -> str:
     """By which a handler's report is found."""
     return uuid.uuid4().hex
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate for 'localhost' that nobody has signed, and its key: two paths."""
-    return make_ssl_devcert(str(tmp_path_factory.mktemp("tls") / "self"), "localhost")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import socket
+import ssl
 import struct
 import typing as t
 
@@ -13,7 +14,7 @@ import pytest
 from ..frames import frame
 from .clients import Closed, Raw, WebsocketsClient, connect, handshake
 from .processes import Server
-from .ways import WORKER, Way
+from .ways import WORKER, Way, with_tls
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -183,10 +184,7 @@ def test_sync_worker_is_told_apart() -> None:
 
 
 def test_plain_http_at_a_tls_port_is_one_line(certificate: tuple[str, str]) -> None:
-    cert, key = certificate
-    way = worker("--certfile", cert, "--keyfile", key)
-    way = dataclasses.replace(way, ready=(way.ready or "").replace("http:", "https:"))
-    with way.serve("bare:app") as server:
+    with with_tls(WORKER, certificate).serve("bare:app") as server:
         server.wait_for_log("bare app loaded")
         lines = len(server.log.splitlines())
         with Raw(server.port) as raw:
@@ -194,6 +192,23 @@ def test_plain_http_at_a_tls_port_is_one_line(certificate: tuple[str, str]) -> N
             raw.read_all()
         server.wait_for_log("TLS error from .*127.0.0.1")
         assert len(server.log.splitlines()) == lines + 1, server.log
+
+
+def test_worker_that_stops_ends_what_waits_with_tls(
+    certificate: tuple[str, str],
+) -> None:
+    """A handshake that doesn't go on, and a connection between two requests."""
+    context = ssl._create_unverified_context()
+    with with_tls(WORKER, certificate).serve("bare:app") as server:
+        with Raw(server.port) as half, Raw(server.port) as kept:
+            kept.socket = context.wrap_socket(kept.socket)
+            kept.send(GET)
+            assert kept.read_response()[0] == 200
+            server.signal(signal.SIGTERM)
+            assert kept.read_all() == b""
+            assert half.read_all() == b""
+        assert server.wait() == 0
+        server.assert_log_is_clean()
 
 
 def test_handler_may_take_longer_than_its_request() -> None:

@@ -111,6 +111,14 @@ GEVENT_WAYS = [way for way in WAYS if way.is_gevent]
 HANDLER_WAYS = [way for way in WAYS if way.has_handler]
 
 
+def with_tls(way: Way, certificate: tuple[str, str]) -> Way:
+    """gunicorn with a certificate and its key."""
+    cert, key = certificate
+    command = (*way.command, "--certfile", cert, "--keyfile", key)
+    ready = (way.ready or "").replace("http:", "https:")
+    return dataclasses.replace(way, command=command, ready=ready)
+
+
 def shared(ways: t.Iterable[Way], module: str) -> list[t.Any]:
     """The parameters of a fixture that starts a server for all tests of a module.
 
