@@ -12,6 +12,8 @@ from .extension import Sockets as Sockets
 from .handshake import UpgradeRequired as UpgradeRequired
 from .signals import member_joined as member_joined
 from .signals import member_left as member_left
+from .signals import websocket_closed as websocket_closed
+from .signals import websocket_opened as websocket_opened
 from .topics.broker import Broker as Broker
 from .topics.broker import BrokerUnavailable as BrokerUnavailable
 from .topics.publication import Publication as Publication

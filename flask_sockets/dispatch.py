@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import time
 import typing as t
 
 from flask import Flask, got_request_exception, request_finished, request_started
@@ -31,6 +32,7 @@ from .routing import (
 from .serving import clients
 from .serving import handover as servers
 from .sessions import SavedSession
+from .signals import websocket_closed, websocket_opened
 from .websocket import WebSocket
 from .wire.connection import Connection
 from .wire.deflate import MalformedOffer, choose_compression
@@ -98,6 +100,8 @@ class SocketRequest:
         self.saved_session: SavedSession | None = None
         #: The extensions that were agreed on, as the answer's header says it.
         self.extensions: str | None = None
+        #: When the handshake was answered, in the terms of :func:`time.monotonic`.
+        self.opened_at = 0.0
         #: Whether the server had answered the handshake before it called the app.
         self.is_upgraded = False
 
@@ -134,6 +138,8 @@ class SocketRequest:
         finally:
             if self.websocket is not None:
                 clients.remove(self.websocket)
+                if self.websocket.connection.has_begun:
+                    self.tell_closed(self.websocket)
             # A debugger or a test client looks at what was answered with HTTP.
             if not self.is_switched():
                 _flask.preserve_context(context)
@@ -306,12 +312,21 @@ class SocketRequest:
         ) -> str | None:
             return context.run(self.switch_protocols, handover, subprotocol, headers)
 
+        def opened() -> None:
+            context.run(
+                websocket_opened.send,
+                self.app,
+                _async_wrapper=self.app.ensure_sync,
+                websocket=self.websocket,
+            )
+
         self.argument = self.websocket = WebSocket(
             self.environ,
             connection,
             switch_protocols,
             handover.handler,
             self.topics,
+            opened,
         )
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         clients.add(self.websocket, handover.handler)
@@ -351,6 +366,7 @@ class SocketRequest:
             connection.begin(
                 build_answer(self.environ, response.headers, chosen, self.extensions)
             )
+        self.opened_at = time.monotonic()
         self.topics.count_socket(1)
         return chosen
 
@@ -442,6 +458,32 @@ class SocketRequest:
             self.set_close(1008, response.status.title())
 
     # The end
+
+    def tell_closed(self, websocket: WebSocket) -> None:
+        """Send the signal for the end of a WebSocket, which is closed by now."""
+        connection = websocket.connection
+        connection.go_away(self.close_code, self.close_reason)
+        try:
+            websocket_closed.send(
+                self.app,
+                _async_wrapper=self.app.ensure_sync,
+                websocket=websocket,
+                code=connection.close_code,
+                reason=connection.close_reason,
+                closed_by=connection.closed_by,
+                duration=time.monotonic() - self.opened_at,
+                messages_received=connection.received.messages,
+                bytes_received=connection.received.bytes,
+                messages_sent=connection.sent.messages,
+                bytes_sent=connection.sent.bytes,
+            )
+        except Exception as error:
+            if not self.tell_test(error):
+                self.app.logger.exception(
+                    "A receiver of the signal 'websocket_closed' failed, of the"
+                    " WebSocket %r.",
+                    self.request.path,
+                )
 
     def save_session(self) -> None:
         """Save what the handler changed in the session after the handshake.

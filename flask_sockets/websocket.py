@@ -86,6 +86,7 @@ class WebSocket:
         switch_protocols: Callable[[str | None, Headers | None], str | None],
         handler: t.Any = None,
         topics: AppTopics | None = None,
+        opened: Callable[[], None] | None = None,
     ) -> None:
         self.environ = environ
         self.handler = handler
@@ -96,6 +97,7 @@ class WebSocket:
         # Made by the first use of topics.
         self._subscriber: Subscriber | None = None
         self._switch_protocols = switch_protocols
+        self._opened = opened
         self._accept_lock = connection.transport.new_lock()
         self._handshake = Handshake.PENDING
         self._was_end_told = False
@@ -192,9 +194,12 @@ class WebSocket:
             self.subprotocol = self._switch_protocols(subprotocol, headers)
             self._handshake = Handshake.ACCEPTED
             del self._switch_protocols  # Done once. It keeps much in memory.
-            return True
+            opened, self._opened = self._opened, None
         finally:
             self._accept_lock.release()
+        if opened is not None:
+            opened()  # Whoever is told may use the connection.
+        return True
 
     def refuse(self) -> bool:
         """Leave the handshake to an HTTP response. Called by the dispatcher.
