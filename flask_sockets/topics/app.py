@@ -31,7 +31,7 @@ from .subscription import Subscription
 from .turns import give_way
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flask import Flask
     from werkzeug.routing import BaseConverter
@@ -71,8 +71,11 @@ class LocalSockets:
     See :class:`.broker.Receiver`.
     """
 
-    def __init__(self, app: Flask, fanout: Fanout) -> None:
+    def __init__(
+        self, app: Flask, fanout: Fanout, stats: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._app = app
+        self.stats = stats
         self.receive = fanout.receive
         self.flush = fanout.flush
         self.disconnect = fanout.close
@@ -122,7 +125,7 @@ class AppTopics:
                     self._fanout = Fanout(
                         self._app.config["SOCKETS_MAX_OUTBOX"], self._socket_closed
                     )
-                    broker.start(LocalSockets(self._app, self._fanout))
+                    broker.start(LocalSockets(self._app, self._fanout, self.stats))
                     self._broker = broker
         return self._broker
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
+import os
+import socket
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -20,6 +23,29 @@ class BrokerUnavailable(Exception):
 
     .. versionadded:: 1.0
     """
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessStats:
+    """What was counted in one process."""
+
+    #: The name of the machine.
+    host: str
+    pid: int
+    #: As :meth:`.Sockets.stats` returns them.
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of_this_process(cls, counts: Mapping[str, int]) -> ProcessStats:
+        return cls(socket.gethostname(), os.getpid(), counts)
+
+
+class CollectedStats(t.NamedTuple):
+    """What was counted in all processes that a broker reaches."""
+
+    processes: Sequence[ProcessStats]
+    #: How many processes were asked and didn't answer in time.
+    silent: int = 0
 
 
 class Receiver(t.Protocol):
@@ -57,6 +83,9 @@ class Receiver(t.Protocol):
         Of members whose last socket leaves in the ordinary way :meth:`Broker.leave`
         tells, which was called for it.
         """
+
+    def stats(self) -> Mapping[str, int]:
+        """What was counted in this process."""
 
 
 class Broker(abc.ABC):
@@ -185,3 +214,13 @@ class Broker(abc.ABC):
 
         :raises BrokerUnavailable: if they can't be told now.
         """
+
+    def collect_stats(self) -> CollectedStats:
+        """What was counted in each process that is subscribed to anything.
+
+        A broker that knows no other process tells of this one.
+
+        :raises BrokerUnavailable: if they can't be asked now.
+        """
+        here = ProcessStats.of_this_process(self.receiver.stats())
+        return CollectedStats([here])

@@ -7,6 +7,8 @@ which :meth:`.Broker.start` is still to be called.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import typing as t
 
@@ -52,6 +54,10 @@ class Listener:
 
     def member_left(self, topic: str, member: str, info: t.Any) -> None:
         self._note("member_left", topic, member, info)
+
+    def stats(self) -> dict[str, int]:
+        with self._changed:
+            return {"sockets": 0, "delivered": len(self.received)}
 
     def _note(self, *what: t.Any) -> None:
         with self._changed:
@@ -278,6 +284,19 @@ class BrokerContract:
         subscribe(broker, "user/ä")
         broker.disconnect("user/ä", 4001, "bye, ü")
         assert listener.wait_for_others(1) == [("disconnect", "user/ä", 4001, "bye, ü")]
+
+    def test_what_this_process_has_counted_is_collected(
+        self, make_broker: MakeBroker
+    ) -> None:
+        broker, listener = start(make_broker)
+        subscribe(broker, "a")
+        publish(broker, "a", b"1", b"2")
+        listener.wait_for(2)
+        collected = broker.collect_stats()
+        assert collected.silent == 0
+        (process,) = collected.processes
+        assert (process.host, process.pid) == (socket.gethostname(), os.getpid())
+        assert process.counts == {"sockets": 0, "delivered": 2}
 
     def test_a_broker_that_is_started_again_remembers_no_subscriptions(
         self, make_broker: MakeBroker

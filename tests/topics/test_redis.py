@@ -280,10 +280,11 @@ def test_rubbish_in_a_channel_is_reported_and_stops_nothing(
         b"\x01\x01\0\0\xff",
     ):
         admin.publish("sockets:{a}:live", rubbish)
-    admin.publish("sockets:control", b"rubbish")
+    for rubbish in (b"rubbish", b"[]", b'{"stats": "a:key"}'):
+        admin.publish("sockets:control", rubbish)
     publish(broker, "a", b"1")
     assert listener.wait_for(1) == [b"1"]
-    assert len(caplog.records) == 5
+    assert len(caplog.records) == 7
 
 
 def test_a_topic_that_nobody_wants_is_unsubscribed_after_a_while(
@@ -436,3 +437,34 @@ def test_what_comes_without_a_pause_is_handed_on_meanwhile(
     pipeline.execute()
     assert listener.wait_for(1000) == [b"%d" % number for number in range(1000)]
     assert max(sizes) <= 10
+
+
+def test_each_process_that_listens_tells_what_it_has_counted(
+    server: RedisServer,
+) -> None:
+    one, one_listener = start_on(server)
+    two, two_listener = start_on(server)
+    publisher, _ = start_on(server)
+    assert publisher.collect_stats().processes == []
+    subscribe(one, "a")
+    subscribe(two, "a", "b")
+    publish(publisher, "a", b"1")
+    publish(publisher, "b", b"2")
+    one_listener.wait_for(1)
+    two_listener.wait_for(2)
+    for broker in (one, publisher):
+        collected = broker.collect_stats()
+        counts = [process.counts["delivered"] for process in collected.processes]
+        assert (sorted(counts), collected.silent) == ([1, 2], 0)
+
+
+def test_a_process_that_does_not_answer_is_counted(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_sockets.topics.redis.stats.PATIENCE", 0.5)
+    broker, _ = start_on(server)
+    listening = server.client().pubsub()
+    listening.subscribe("sockets:control")
+    assert listening.get_message(timeout=30) is not None
+    assert broker.collect_stats() == ([], 1)
+    listening.close()

@@ -19,10 +19,10 @@ except ImportError as error:
         ' "pip install Flask-Sockets[redis]" brings it.'
     ) from error
 
-from ..broker import Broker, Receiver
+from ..broker import Broker, CollectedStats, Receiver
 from ..history import Recovery
 from ..publication import Position
-from . import scripts, wire_format
+from . import scripts, stats, wire_format
 from .calls import RUN_ID, Calls
 from .connecting import connector
 from .listener import Listener
@@ -126,8 +126,11 @@ class RedisBroker(Broker):
 
     def disconnect(self, topic: str, code: int, reason: str) -> None:
         order = wire_format.Disconnect(topic, code, reason).encode()
-        control = f"{self._prefix}:control"
+        control = scripts.control_channel(self._prefix)
         _wait_beside_the_hub(self._calls.call, "PUBLISH", control, order)
+
+    def collect_stats(self) -> CollectedStats:
+        return _wait_beside_the_hub(stats.collect, self._calls, self._prefix)
 
     # Reading
 

@@ -20,9 +20,9 @@ from redis.exceptions import RedisError
 
 from ..broker import BrokerUnavailable
 from ..publication import Position
-from . import scripts
+from . import scripts, stats
 from .calls import TIMEOUT
-from .wire_format import Disconnect, MalformedMessage, decode
+from .wire_format import Disconnect, MalformedMessage, TellStats, decode, decode_order
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -115,7 +115,7 @@ class Listener:
         self._on_tick = on_tick
         self._prefix = prefix
         self._name = name
-        self._control = f"{prefix}:control"
+        self._control = scripts.control_channel(prefix)
         # Whatever comes there wakes the task up, and shows that the connection works.
         self._own = f"{prefix}:process:{process}"
         self._topics: dict[str, _Topic] = {}
@@ -362,12 +362,18 @@ class Listener:
             if name is not None:
                 self._take_publication(decode(name, data))
             elif channel == self._control:
-                order = Disconnect.decode(data)
-                self._receiver.disconnect(order.topic, order.code, order.reason)
+                self._obey(decode_order(data))
             elif data == self._probe:
                 self._probe = None
         except MalformedMessage as error:
             logger.warning("%s", error)
+
+    def _obey(self, order: Disconnect | TellStats) -> None:
+        if isinstance(order, Disconnect):
+            self._receiver.disconnect(order.topic, order.code, order.reason)
+            return
+        with contextlib.suppress(BrokerUnavailable):  # Whoever has asked gives up.
+            stats.tell(self._calls, self._prefix, order, self._receiver.stats())
 
     def _take_publication(self, publication: Publication) -> None:
         topic = self._topics.get(publication.topic)

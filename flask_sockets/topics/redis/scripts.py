@@ -159,6 +159,11 @@ def keys_of(prefix: str, topic: str) -> Keys:
     return Keys(*(begin + name for name in names))
 
 
+def control_channel(prefix: str) -> str:
+    """Where all processes are told what to do."""
+    return f"{prefix}:control"
+
+
 def topic_of(prefix: str, channel: str) -> str | None:
     """The topic that is published in a channel, ``None`` if it is another channel."""
     begin, end = f"{prefix}:{{", "}:live"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 from ..publication import Kind, Position, Publication
 
@@ -77,7 +78,7 @@ def decode(topic: str, data: bytes) -> Publication:
 
 @dataclasses.dataclass(frozen=True)
 class Disconnect:
-    """What tells all processes to close the sockets of a topic."""
+    """Tells all processes to close the sockets of a topic."""
 
     topic: str
     code: int
@@ -86,17 +87,42 @@ class Disconnect:
     def encode(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode()
 
-    @classmethod
-    def decode(cls, data: bytes) -> Disconnect:
-        """Read what :meth:`encode` has made.
 
-        :raises MalformedMessage: if it is something else.
-        """
-        try:
-            values = json.loads(data)
-            return cls(str(values["topic"]), int(values["code"]), values["reason"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise MalformedMessage(
-                "A message in the control channel of Redis doesn't have the format of"
-                " Flask-Sockets."
-            ) from error
+@dataclasses.dataclass(frozen=True)
+class TellStats:
+    """Asks all processes to tell what they have counted.
+
+    Each puts its answer, JSON as well, at the end of a list.
+    """
+
+    #: What makes the key of the list unlike all others: hexadecimal digits.
+    token: str
+
+    def encode(self) -> bytes:
+        return json.dumps({"stats": self.token}).encode()
+
+
+def decode_order(data: bytes) -> Disconnect | TellStats:
+    """Read what came through the control channel.
+
+    :raises MalformedMessage: if it is no order.
+    """
+    try:
+        values = json.loads(data)
+        if "stats" in values:
+            return TellStats(_check_token(values["stats"]))
+        return Disconnect(
+            str(values["topic"]), int(values["code"]), str(values["reason"])
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise MalformedMessage(
+            "A message in the control channel of Redis doesn't have the format of"
+            " Flask-Sockets."
+        ) from error
+
+
+def _check_token(token: str) -> str:
+    """Let nobody choose a key that is used for something else."""
+    if not re.fullmatch(r"[0-9a-f]{16}", token):
+        raise ValueError(f"{token!r} is no token")
+    return token
