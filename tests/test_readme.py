@@ -21,6 +21,7 @@ from werkzeug.serving import make_ssl_devcert
 from flask_sockets import HandshakeRejected
 
 from .process import Process, free_port, port_of, program
+from .redis_server import RedisServer
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,6 +45,7 @@ MARKS: dict[str, tuple[str, str] | tuple[str, str, int]] = {
     "nginx": ("nginx", "proxy_pass"),
     "proxyfix": ("python", "ProxyFix"),
     "topics": ("python", "def chat(ws, room)"),
+    "commands": ("sh", "sockets listen"),
     "testing": ("python", "# test_app.py"),
 }
 
@@ -319,6 +321,24 @@ def test_what_is_published_reaches_all_that_are_subscribed() -> None:
         assert names["sockets"].presence("chat/lobby") == {"ada": None}
     with client.websocket("/chat/lobby") as three:
         assert three.receive() == "hello"
+
+
+def test_the_commands_reach_the_broker(tmp_path: Path) -> None:
+    """Of the app in the snippet above them, on a Redis."""
+    setting = "app.config.from_prefixed_env()\nsockets ="
+    app = block("topics").replace("sockets =", setting)
+    (tmp_path / "app.py").write_text(app)
+    with RedisServer(tmp_path) as redis:
+        env = {"FLASK_SOCKETS_BROKER": redis.url}
+        publish, listen, *others = map(shlex.split, block("commands").splitlines())
+        with Process(*listen, cwd=tmp_path, env=env) as listening:
+            listening.wait_for("^Listening to 'chat/lobby'")
+            with Process(*publish, cwd=tmp_path, env=env) as process:
+                assert process.wait() == 0
+            listening.wait_for("^Good morning$")
+            for arguments in others:
+                with Process(*arguments, cwd=tmp_path, env=env) as process:
+                    assert process.wait() == 0, process.output
 
 
 # Testing

@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
 
     from ..websocket import WebSocket
     from ..wire.connection import Connection
+    from .broker import Receiver
 
     Since: t.TypeAlias = str | Mapping[str, str] | None
 
@@ -118,16 +119,23 @@ class AppTopics:
         if self._broker is None:
             with self._lock:
                 if self._broker is None:
-                    broker = make_broker(
-                        self._app.config["SOCKETS_BROKER"],
-                        self._app.config["SOCKETS_PREFIX"],
-                    )
                     self._fanout = Fanout(
                         self._app.config["SOCKETS_MAX_OUTBOX"], self._socket_closed
                     )
-                    broker.start(LocalSockets(self._app, self._fanout, self.stats))
-                    self._broker = broker
+                    self._broker = self.start_broker(
+                        LocalSockets(self._app, self._fanout, self.stats)
+                    )
         return self._broker
+
+    def start_broker(self, receiver: Receiver) -> Broker:
+        """Start another broker as the config says, for somebody who isn't a socket.
+
+        :raises ValueError: if the config names a broker that there isn't.
+        """
+        config = self._app.config
+        broker = make_broker(config["SOCKETS_BROKER"], config["SOCKETS_PREFIX"])
+        broker.start(receiver)
+        return broker
 
     def declare(
         self,

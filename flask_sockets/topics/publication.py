@@ -97,6 +97,10 @@ class Publication:
 
     def encode_envelope(self) -> bytes:
         """Make the frame for those that get the topic and the position as well."""
+        return frames.encode(frames.TEXT, self.envelope().encode())
+
+    def envelope(self) -> str:
+        """The topic, the position and the message, as JSON."""
         head = {"topic": self.topic, "position": self.position}
         if self.kind is Kind.BINARY:
             head["encoding"] = "base64"
@@ -105,8 +109,7 @@ class Publication:
             data = self.payload.decode()  # Is not encoded a second time.
         else:
             data = json.dumps(self.payload.decode())
-        text = f'{json.dumps(head)[:-1]}, "data": {data}}}'
-        return frames.encode(frames.TEXT, text.encode())
+        return f'{json.dumps(head)[:-1]}, "data": {data}}}'
 
 
 def read_message(message: t.Any) -> tuple[Kind, bytes]:

@@ -64,15 +64,17 @@ def within(names: t.Iterable[str], packages: t.Iterable[str]) -> set[str]:
     }
 
 
-def test_entry_point_is_light() -> None:
-    """Every flask command imports it, so it brings nothing but its two modules."""
+def test_entry_points_are_light() -> None:
+    """Every flask command imports them, so they bring nothing but their own modules."""
     brought = imported_by(
         "import flask.cli\n"
         "from importlib.metadata import entry_points\n"
-        "(point,) = entry_points(group='flask.commands', name='wsrun')\n"
-        "assert point.load().name == 'wsrun'\n"
+        "for name in ('sockets', 'wsrun'):\n"
+        "    (point,) = entry_points(group='flask.commands', name=name)\n"
+        "    assert point.load().name == name\n"
     ) - imported_by("import flask.cli, importlib.metadata")
-    assert brought == {"flask_sockets_cli", "flask_sockets_cli.commands"}
+    modules = "flask_sockets_cli.commands", "flask_sockets_cli.topic_commands"
+    assert brought == {"flask_sockets_cli", *modules}
 
 
 def test_package_brings_nothing_with_it() -> None:

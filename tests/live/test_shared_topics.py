@@ -9,10 +9,10 @@ import typing as t
 
 import pytest
 
-from ..process import until
+from ..process import Process, until
 from ..redis_server import RedisServer
 from .clients import Closed, Refused, WebsocketsClient
-from .processes import Server
+from .processes import LIVE_APPS, Server
 from .ways import FLASK_RUN, GTHREAD, TWO_WORKERS, UNPATCHED, WSRUN, Way
 
 
@@ -131,3 +131,24 @@ def test_members_are_known_in_all_processes(redis: RedisServer) -> None:
         ada.close()
         until(lambda: json.loads(other.get("/room").body) == ["bob"], "ada's end")
         bob.close()
+
+
+def test_commands_reach_all_processes(redis: RedisServer) -> None:
+    def flask_sockets(*arguments: str) -> str:
+        command = ["flask", "--app", "shared_topics", "sockets", *arguments]
+        env = {"SOCKETS_BROKER": redis.url}
+        with Process(*command, cwd=LIVE_APPS, env=env) as process:
+            assert process.wait() == 0
+            return process.output
+
+    with serve(TWO_WORKERS, redis) as server, serve(WSRUN, redis) as other:
+        readers = [Reader(other), *(Reader(server) for _ in range(4))]
+        flask_sockets("publish", "log", "from a shell")
+        for reader in readers:
+            reader.read_until("from a shell")
+        rows = json.loads(flask_sockets("stats", "--json"))
+        assert {row["pid"] for row in rows} == {reader.pid for reader in readers}
+        for name in ("sockets", "subscriptions", "delivered"):
+            assert sum(row[name] for row in rows) == len(readers)
+        for reader in readers:
+            reader.client.close()
