@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import typing as t
 
@@ -37,6 +38,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many workers '-n auto' starts: more than processors, since the tests mostly
     wait for other processes."""
     return min(12, 3 * (os.cpu_count() or 1))
+
+
+def pytest_configure() -> None:
+    """Let servers that tests start take Ctrl-C: a shell that runs a script has what the
+    script puts in the background ignore it, and so would their children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Served:

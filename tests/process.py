@@ -20,7 +20,7 @@ from signal import SIGKILL, Signals
 import pytest
 
 #: Seconds after which a test gives up. Nothing is ever measured against it.
-PATIENCE = 30
+PATIENCE = 60
 
 
 def missing(what: str) -> t.NoReturn:

@@ -85,7 +85,7 @@ def project(tmp_path: Path) -> Path:
 def echoes(port: int, scheme: str = "ws", **options: t.Any) -> bool:
     with connect(f"{scheme}://127.0.0.1:{port}/echo", **options) as client:
         client.send("hello")
-        return bool(client.recv(timeout=10) == "hello")
+        return bool(client.recv(timeout=60) == "hello")
 
 
 # The set-up commands
@@ -181,7 +181,7 @@ def test_the_options_of_wsrun_work(
             process.wait_for("Press CTRL")
             with unix_connect(str(project / "app.sock"), "ws://localhost/echo") as ws:
                 ws.send("hello")
-                assert ws.recv(timeout=10) == "hello"
+                assert ws.recv(timeout=60) == "hello"
             return
         if "--cert" not in command:
             assert echoes(port_of(process))

@@ -28,7 +28,7 @@ def reply(ws: WebSocket, message: str) -> t.Any:
 def ask(serve: Serve, app: Flask, path: str) -> object:
     """Connect, and return the one message that the handler sends."""
     with serve(app).connect(path) as client:
-        return client.recv(timeout=10)
+        return client.recv(timeout=60)
 
 
 def make_app(**options: t.Any) -> tuple[Flask, Sockets]:

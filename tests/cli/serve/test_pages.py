@@ -371,16 +371,16 @@ def test_pages_are_told_the_version(app: flask.Flask, serve: t.Any) -> None:
     served = serve(pages)
 
     with served.connect(PATH) as one:
-        first = one.recv(timeout=10)
+        first = one.recv(timeout=60)
         assert first == version_in(get(pages))
 
         with served.connect(PATH, origin="https://proxied.localhost") as two:
-            assert two.recv(timeout=10) == first
+            assert two.recv(timeout=60) == first
             pages.changed()
-            assert one.recv(timeout=10) == two.recv(timeout=10) != first
+            assert one.recv(timeout=60) == two.recv(timeout=10) != first
 
         pages.changed()
-        assert one.recv(timeout=10) == version_in(get(pages))
+        assert one.recv(timeout=60) == version_in(get(pages))
 
 
 # The directories

@@ -130,7 +130,7 @@ def wait():
         def open_and_wait() -> None:
             with connect(f"ws://127.0.0.1:{port}/echo", open_timeout=30) as client:
                 with pytest.raises(ConnectionClosed) as closed:
-                    client.recv(timeout=30)
+                    client.recv(timeout=60)
 
                 closes.append(closed.value.rcvd)
 
@@ -159,11 +159,11 @@ def test_a_signal_to_all_processes_lets_websockets_end(
     with wsrun(tmp_path) as process:
         with connect(f"ws://127.0.0.1:{port_of(process)}/echo") as client:
             client.send("hello")
-            assert client.recv(timeout=30) == "hello"
+            assert client.recv(timeout=60) == "hello"
             process.signal_group(number)
 
             with pytest.raises(ConnectionClosed) as closed:
-                client.recv(timeout=30)
+                client.recv(timeout=60)
 
         assert closed.value.rcvd == Close(1012, "server stopping")
         assert process.wait() == 0
@@ -434,13 +434,13 @@ def test_interrupt_that_comes_doubled_counts_once(tmp_path: Path) -> None:
 
         with connect(f"ws://127.0.0.1:{port}/echo") as client:
             client.send("hello")
-            assert client.recv(timeout=30) == "hello"
+            assert client.recv(timeout=60) == "hello"
             server.signal_group(signal.SIGINT)
             time.sleep(0.01)
             server.signal(signal.SIGINT)
 
             with pytest.raises(ConnectionClosed) as closed:
-                client.recv(timeout=30)
+                client.recv(timeout=60)
 
         assert closed.value.rcvd == Close(1012, "server stopping")
         assert server.wait() == 0

@@ -72,7 +72,7 @@ def test_forked_process_does_what_it_was_forked_for_and_serves_nobody(
 
         for client in clients:
             client.send("before")
-            assert client.recv(timeout=30) == server
+            assert client.recv(timeout=60) == server
 
         child = get(port, "/fork")[1]
         assert child != server
@@ -80,7 +80,7 @@ def test_forked_process_does_what_it_was_forked_for_and_serves_nobody(
 
         for client in clients:
             client.send("after")
-            answered.add(t.cast(str, client.recv(timeout=30)))
+            answered.add(t.cast(str, client.recv(timeout=60)))
 
         assert answered == {server}
         until((tmp_path / f"ticked-{server}").exists, "the server's thread to go on")

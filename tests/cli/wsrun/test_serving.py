@@ -403,22 +403,22 @@ def test_websockets_are_told_of_a_reload_and_of_the_end(tmp_path: Path) -> None:
 
         with connect(f"ws://127.0.0.1:{port}/echo") as client:
             client.send("hello")
-            assert client.recv(timeout=30) == "hello"
+            assert client.recv(timeout=60) == "hello"
             app.write_text(app.read_text().replace("version 1", "version 2"))
 
             with pytest.raises(ConnectionClosed) as closed:
-                client.recv(timeout=30)
+                client.recv(timeout=60)
 
         assert closed.value.rcvd == Close(1012, "reloading")
         server.wait_for("Reloaded in")
 
         with connect(f"ws://127.0.0.1:{port}/echo") as client:
             client.send("again")
-            assert client.recv(timeout=30) == "again"
+            assert client.recv(timeout=60) == "again"
             server.signal_group(signal.SIGINT)
 
             with pytest.raises(ConnectionClosed) as closed:
-                client.recv(timeout=30)
+                client.recv(timeout=60)
 
         assert closed.value.rcvd == Close(1012, "server stopping")
         assert server.wait() == 0
@@ -434,7 +434,7 @@ def test_a_websocket_is_logged_when_it_opens_and_when_it_ends(tmp_path: Path) ->
             server.wait_for(r'"GET /echo HTTP/1\.1" 101 -\n')
             assert '"WebSocket /echo"' not in server.output
             client.send("hello")
-            assert client.recv(timeout=30) == "hello"
+            assert client.recv(timeout=60) == "hello"
             client.close(4001, "enough\x1b[31m")
 
         server.wait_for(
@@ -455,7 +455,7 @@ def test_websockets_work_with_tls(tmp_path: Path) -> None:
             f"wss://127.0.0.1:{port}/echo", ssl=ssl._create_unverified_context()
         ) as client:
             client.send(b"hello")
-            assert client.recv(timeout=30) == b"hello"
+            assert client.recv(timeout=60) == b"hello"
 
 
 # Mistakes
@@ -621,10 +621,10 @@ def test_handler_that_would_end_a_program_ends_its_websocket(tmp_path: Path) -> 
         port = port_of(server)
 
         with connect(f"ws://127.0.0.1:{port}/socket") as client:
-            assert client.recv(timeout=30) == "hello"
+            assert client.recv(timeout=60) == "hello"
 
             with pytest.raises(ConnectionClosed) as closed:
-                client.recv(timeout=30)
+                client.recv(timeout=60)
 
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code in (1011, 1012)
