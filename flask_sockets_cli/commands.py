@@ -12,7 +12,7 @@ import typing as t
 
 import click
 from flask.cli import ScriptInfo, SeparatedPathType, pass_script_info
-from flask.helpers import get_debug_flag
+from flask.helpers import get_debug_flag, get_load_dotenv
 
 
 def _variables(name: str) -> list[str]:
@@ -169,6 +169,7 @@ def wsrun_command(
     The reloader and debugger are enabled by default with the '--debug' option.
     """
     from .certificate import make_certificate
+    from .dotenv_files import env_file, values_in_effect
     from .listener import open_listener, port_of
     from .settings import UNIX, Settings
     from .supervisor import Supervisor
@@ -191,6 +192,9 @@ def wsrun_command(
     reload = debug if reload is None else reload
     live = live and _can_be_live(debug, reload)
     app, is_group = _import_path(info)
+    env_path = env_file(click.get_current_context().find_root())
+    # Flask 3.0 has no such attribute.
+    dotenv_defaults = getattr(info, "load_dotenv_defaults", get_load_dotenv())
 
     with (
         make_certificate(cert, key) as certificate,
@@ -213,7 +217,9 @@ def wsrun_command(
             preload=preload,
             routes=routes,
             open=open,
-            dotenv=_dotenv_values(info),
+            dotenv=values_in_effect(env_path, dotenv_defaults),
+            dotenv_defaults=dotenv_defaults,
+            env_file=env_path,
         )
         sys.exit(Supervisor(settings, listener).run())
 
@@ -287,16 +293,3 @@ def _path_of(module: types.ModuleType) -> str:
         return os.path.abspath(str(module.__file__))
 
     return module.__name__
-
-
-def _dotenv_values(info: ScriptInfo) -> dict[str, str] | None:
-    """The variables that ``flask`` has taken from ``.env`` and ``.flaskenv``, ``None``
-    if it does not read them.
-    """
-    # Flask 3.0 has no such attribute, and always reads them.
-    if not getattr(info, "load_dotenv_defaults", True):
-        return None
-
-    from .dotenv_files import values_in_effect
-
-    return values_in_effect()

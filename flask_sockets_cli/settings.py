@@ -48,7 +48,10 @@ class Settings:
     routes: bool
     #: Whether a browser is opened once the first server is there.
     open: bool
-    #: The values that came from ``.env`` and ``.flaskenv``, so that a reload can
-    #: take them back before it reads the files again. ``None`` where the files
-    #: are not to be read.
-    dotenv: dict[str, str] | None
+    #: The values that came from files of variables, so that a reload can take them back
+    #: before it reads the files again.
+    dotenv: dict[str, str]
+    #: Whether ``.env`` and ``.flaskenv`` are among these files.
+    dotenv_defaults: bool
+    #: The real path of another one, as ``flask --env-file`` takes it.
+    env_file: str | None

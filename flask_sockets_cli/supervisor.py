@@ -355,11 +355,14 @@ class Supervisor:
 
         self._changes = Changes(
             self._settings.app,
-            (*self._settings.extra_files, *dotenv_files()),
+            (*self._settings.extra_files, *self._dotenv_files()),
             self._settings.exclude_patterns,
             lambda event: self._inbox.put((_FILES, event)),
             warn,
         )
+
+    def _dotenv_files(self) -> list[str]:
+        return dotenv_files(self._settings.env_file, self._settings.dotenv_defaults)
 
     def _learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
         if self._changes is not None:

@@ -29,8 +29,8 @@ def load(
     if crash is not None:
         return None, ServerCrashed(crash)
 
-    if settings.dotenv is not None and not first:
-        read_again(settings.dotenv)
+    if not first:
+        read_again(settings.dotenv, settings.env_file, settings.dotenv_defaults)
 
     try:
         return _script_info(settings).load_app(), None

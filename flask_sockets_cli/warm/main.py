@@ -86,7 +86,7 @@ def warm_up() -> tuple[Serve, dict[str, str]]:
     from ..serve.main import main as serve
 
     # That imports what reads them.
-    files()
+    files(None, True)
 
     # What the debugger looks up about the machine for its PIN takes a while.
     uuid.getnode()

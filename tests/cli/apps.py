@@ -57,7 +57,9 @@ SETTINGS = Settings(
     preload=(),
     routes=False,
     open=False,
-    dotenv=None,
+    dotenv={},
+    dotenv_defaults=True,
+    env_file=None,
 )
 
 

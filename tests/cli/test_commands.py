@@ -141,6 +141,17 @@ def test_grace_has_a_variable(wsrun: t.Any) -> None:
     assert settings.grace == 2.5
 
 
+def test_file_of_variables_may_be_named_by_a_variable(
+    wsrun: t.Any, tmp_path: Path
+) -> None:
+    """As 'flask' itself takes it, and without one nothing is named."""
+    pytest.importorskip("dotenv")
+    (tmp_path / "variables").write_text("")
+    _, settings = wsrun("wsrun", env={"FLASK_ENV_FILE": "variables"})
+    assert settings.env_file == str(tmp_path / "variables")
+    assert wsrun("wsrun").settings.env_file is None
+
+
 def test_live_is_off_unless_asked_for(wsrun: t.Any) -> None:
     """By the option or its variable, and by no variable of 'flask run'."""
     asked = {"FLASK_WSRUN_LIVE": "1"}

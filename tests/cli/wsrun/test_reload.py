@@ -442,28 +442,43 @@ def stuck():
 
 
 def test_dotenv_files_are_read_again(tmp_path: Path) -> None:
-    """An edited .env counts with its new values; the shell's values stay above it."""
+    """Edited files of variables count with their new values, .env and that of
+    '--env-file'; the shell's values stay above them.
+    """
     pytest.importorskip("dotenv")
+    project = tmp_path / "project"
+    project.mkdir()
     write_app(
-        tmp_path,
+        project,
         more="""
 import os
 
 @app.route("/env")
 def env():
-    return f"{os.environ.get('FROM_FILE')} {os.environ.get('FROM_SHELL')}"
+    return " ".join(os.environ[f"FROM_{name}"] for name in ("FILE", "OPTION", "SHELL"))
 """,
     )
-    dotenv = tmp_path / ".env"
+    dotenv = project / ".env"
     dotenv.write_text("FROM_FILE=old\nFROM_SHELL=file\n")
+    other = tmp_path / "variables"
+    other.write_text("FROM_OPTION=old\nFROM_SHELL=option\n")
+    options = ("--env-file", "../variables", "--debug")
 
-    with wsrun(tmp_path, env={"FROM_SHELL": "shell"}) as server:
+    with Process(
+        *("flask", *options, "wsrun", "--port", "0"),
+        cwd=project,
+        env={"FROM_SHELL": "shell"},
+    ) as server:
         port = port_of(server)
-        assert get(port, "/env") == (200, "old shell")
+        assert get(port, "/env") == (200, "old old shell")
         dotenv.write_text("FROM_FILE=new\nFROM_SHELL=file\n")
         server.wait_for(r"Detected change in '\.env'")
         server.wait_for("Reloaded in")
-        assert get(port, "/env") == (200, "new shell")
+        assert get(port, "/env") == (200, "new old shell")
+        other.write_text("FROM_OPTION=newer\nFROM_SHELL=option\n")
+        server.wait_for(r"Detected change in '\.\./variables'")
+        server.wait_for("Reloaded in")
+        assert get(port, "/env") == (200, "new newer shell")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
