@@ -32,6 +32,7 @@ from .warm_process import Gone, WarmProcess, can_fork
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
     from .watch.events import Event, Lost
+    from .watch.installed import Installation
 
 #: Seconds that a server gets on top of the grace period before it is killed.
 _MARGIN = 0.25
@@ -183,6 +184,8 @@ class Supervisor:
                 self._learn(message["files"], ())
             case "loaded":
                 self._server_loaded(message)
+            case "outdated":
+                self._reload_for(message["installed"])
             case "failed":
                 self._status = 1
             case "exited":
@@ -379,6 +382,9 @@ class Supervisor:
 
     def _act(self, burst: Burst) -> None:
         """Do what files that have changed ask for."""
+        if burst.installed:
+            self._libraries_came(burst.installed)
+
         if burst.code:
             self._reload(burst)
             return
@@ -389,7 +395,7 @@ class Supervisor:
 
         server = self._server
 
-        if server is not None and server.loaded is not None:
+        if server is not None and server.loaded is not None and not self._is_outdated():
             # The files are as they were when it read them.
             message, server.loaded = server.loaded, None
 
@@ -403,5 +409,32 @@ class Supervisor:
         if self._warm is not None:
             self._warm.note_changes(burst.code)
 
+        self._load_again()
+
+    def _load_again(self) -> None:
         self._wanted = Load()
         self._stop_server("reloading")
+
+    # The libraries
+
+    def _libraries_came(self, installed: list[Installation]) -> None:
+        """Load the app again if it uses libraries that have been installed, or if that
+        is what it is missing: the server knows.
+        """
+        titles = [installation.title for installation in installed]
+        modules = {name for installation in installed for name in installation.modules}
+
+        if self._warm is not None:
+            # It may have imported them, too, and knows no new path.
+            self._warm.is_outdated = True
+
+        if self._server is not None and self._warm is not None:
+            self._warm.send(do="compare", installed=titles, modules=sorted(modules))
+        else:
+            self._reload_for(titles)
+
+    def _reload_for(self, titles: list[str]) -> None:
+        """Load the app again for the sake of libraries."""
+        if self._stopping_since is None and self._wanted is None:
+            self._display.reloading_for(titles, time.monotonic())
+            self._load_again()

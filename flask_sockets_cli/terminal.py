@@ -129,6 +129,16 @@ class Display:
         notice(f"Detected change in {_describe_files(paths)}, reloading")
         self._reload_since = since
 
+    def reloading_for(self, libraries: t.Sequence[str], since: float) -> None:
+        """Tell that the app is loaded again, since libraries have been installed.
+
+        :param libraries: the name and the version of each.
+        :param since: as for :meth:`reloading`.
+        """
+        others = f" and {len(libraries) - 1} more" if len(libraries) > 1 else ""
+        notice(f"Detected installation of {libraries[0]}{others}, reloading")
+        self._reload_since = since
+
     def reloading_pages(self, paths: t.Collection[str]) -> None:
         """Tell that open pages are reloaded for the sake of these files."""
         notice(f"Detected change in {_describe_files(paths)}, reloading pages")

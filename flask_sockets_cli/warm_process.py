@@ -52,9 +52,11 @@ class WarmProcess:
         ours, theirs = socket.socketpair()
         arguments = (theirs.fileno(), listener.fileno(), forks, preload)
         # The path comes first: else a file of the person's might be imported in place
-        # of a module of the same name.
+        # of a module of the same name. Projects that were installed since this process
+        # has started are in the path of the new one only.
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
+            f"import sys; path = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
+            " sys.path[:] = path + [p for p in sys.path[1:] if p not in path];"
             f" from flask_sockets_cli.warm.main import main; main(*{arguments!r})"
         )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ The standard library is patched before this module is imported.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import socket
@@ -139,25 +140,50 @@ def serve(
             "pin": None if debugger is None else debugger.pin,
         },
     )
-    _obey(commands, server, pages, settings)
-    return 0
+    orders = Orders(server, pages, settings, reports, app is not None)
 
-
-def _obey(
-    commands: Channel, server: Server, pages: Pages | None, settings: Settings
-) -> None:
-    """Do as the supervisor says until it says to stop, or is gone."""
     while (messages := commands.receive()) is not None:
         for message in messages:
-            if message["do"] == "serve":
+            if orders.obey(message):
+                return 0
+
+    return 0  # the supervisor is gone
+
+
+@dataclasses.dataclass(frozen=True)
+class Orders:
+    """Does as the supervisor says."""
+
+    server: Server
+    pages: Pages | None
+    settings: Settings
+    reports: Channel
+    #: Whether the app could be loaded.
+    has_app: bool
+
+    def obey(self, message: Message) -> bool:
+        """Do what a message says.
+
+        :return: whether that was the last one.
+        """
+        match message["do"]:
+            case "serve":
                 # Not before it is known above that this server has loaded: until then
                 # it may be killed, for the sake of a later edit.
-                server.start()
-            elif message["do"] == "reload_pages" and pages is not None:
-                pages.changed()
-            elif message["do"] == "stop":
-                server.drain(message["reason"], settings.grace)
-                return
+                self.server.start()
+            case "reload_pages" if self.pages is not None:
+                self.pages.changed()
+            case "compare":
+                # What is missing may be among what was installed.
+                if not (
+                    self.has_app and sys.modules.keys().isdisjoint(message["modules"])
+                ):
+                    self.reports.send(event="outdated", installed=message["installed"])
+            case "stop":
+                self.server.drain(message["reason"], self.settings.grace)
+                return True
+
+        return False
 
 
 def _websocket_routes(app: Flask) -> list[tuple[str, str, str]]:

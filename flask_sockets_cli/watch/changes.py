@@ -1,5 +1,5 @@
-"""From the events of the watched directories to the files that have changed: which of
-them count, and when a burst of them is over.
+"""From the events of the watched directories to the files that have changed, and the
+libraries that have been installed: what counts, and when a burst is over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import typing as t
 
 from .contents import Contents
 from .events import Event, Lost, touched
+from .installed import Installation, Installed
 from .rules import Rules, import_root, module_root
 from .watcher import Watcher
 
@@ -19,10 +20,15 @@ _QUIET = 0.01
 _QUIET_UNFINISHED = 0.1
 #: Seconds after which a burst is not waited for any longer.
 _LONGEST_BURST = 0.25
+#: Seconds from what happens in a directory of libraries to a look at them, and from one
+#: look to the next where an installation is under way.
+_LOOK = 0.5
+#: Seconds after which the end of an installation is not waited for any longer.
+_LONGEST_INSTALLATION = 120
 
 
 class Burst(t.NamedTuple):
-    """Files that have changed together."""
+    """What has changed together."""
 
     #: The moment of the first one, in the terms of :func:`time.monotonic`.
     since: float
@@ -30,6 +36,8 @@ class Burst(t.NamedTuple):
     code: list[str]
     #: Those that pages are made of.
     pages: list[str]
+    #: Libraries that have been installed.
+    installed: list[Installation]
 
 
 class Changes:
@@ -53,21 +61,25 @@ class Changes:
         put: t.Callable[[Event | Lost], object],
         warn: t.Callable[[str], object],
     ) -> None:
-        #: When the burst is over, in the terms of :func:`time.monotonic`; ``None``
-        #: where there is none.
-        self.due: float | None = None
+        # When the burst is over, in the terms of time.monotonic().
+        self._due: float | None = None
         self._since = 0.0
         # What the server has, as far as it is known, of each file that has changed.
         self._code: dict[str, str | None] = {}
         self._pages: dict[str, None] = {}
         self._new_directories: list[str] = []
 
+        # When to look for installed libraries, and how long at most, in these terms.
+        self._look_at: float | None = None
+        self._look_until = 0.0
+        self._installed = Installed()
+
         self._contents = Contents()
         self._rules = Rules(extra_files, exclude_patterns)
         self._rules.add_root(import_root(app))
         self._rules.add_extra_roots()
         self._watcher = Watcher(put, lambda: put(Lost()), warn)
-        self._watcher.watch(self._rules.watches())
+        self._watch()
         # The watching has begun, and no server has read anything: whatever is edited
         # from here on has an event, and another content than this.
         self._contents.take(self._rules.all_files())
@@ -76,6 +88,13 @@ class Changes:
     def way(self) -> str:
         """How files are watched, for the banner: ``watchdog`` or ``polling``."""
         return self._watcher.way
+
+    @property
+    def due(self) -> float | None:
+        """When there is something to fetch, in the terms of :func:`time.monotonic`;
+        ``None`` where nothing is known to come.
+        """
+        return min(filter(None, (self._due, self._look_at)), default=None)
 
     @property
     def has_code(self) -> bool:
@@ -87,8 +106,19 @@ class Changes:
         self._watcher.stop()
 
     def fetch(self) -> Burst:
-        """The files that have changed since the last time."""
-        self.due = None
+        """What has changed since the last time."""
+        installed: list[Installation] = []
+        now = time.monotonic()
+
+        if self._look_at is not None and now >= self._look_at:
+            installed, unfinished = self._installed.look()
+            goes_on = unfinished and now < self._look_until
+            self._look_at = now + _LOOK if goes_on else None
+
+            if self._due is None or now < self._due:
+                return Burst(now, [], [], installed)
+
+        self._due = None
         # A file may have been empty, or away, for a moment.
         code = [
             path
@@ -96,7 +126,7 @@ class Changes:
             if self._contents.digest(path) != served
         ]
         pages = [path for path in self._pages if self._contents.differs(path)]
-        burst = Burst(self._since, code, pages)
+        burst = Burst(self._since, code, pages, installed)
         self._code.clear()
         self._pages.clear()
         return burst
@@ -120,7 +150,7 @@ class Changes:
                 self._rules.add_root(*module_root(path))
 
         if len(self._rules.roots) > roots_before:
-            self._watcher.watch(self._rules.watches())
+            self._watch()
             self._contents.take(self._rules.all_files())
 
         self._contents.take(filter(self._rules.counts, new))
@@ -143,7 +173,7 @@ class Changes:
 
         if self._rules.page_directories != found:
             self._rules.page_directories = found
-            self._watcher.watch(self._rules.watches())
+            self._watch()
 
     # What has happened
 
@@ -154,6 +184,15 @@ class Changes:
             return
 
         for path, is_directory in touched(event):
+            parent = os.path.dirname(path)
+
+            if parent in self._installed.directories:
+                self._look_at = time.monotonic() + _LOOK
+                self._look_until = self._look_at + _LONGEST_INSTALLATION
+
+                if parent not in self._rules.roots:
+                    continue
+
             if not is_directory:
                 self._note([path])
             elif not os.path.isdir(path):
@@ -173,7 +212,7 @@ class Changes:
         parents = map(os.path.dirname, directories)
 
         if not all(map(self._watcher.watches_below, parents)):
-            self._watcher.watch(self._rules.watches())
+            self._watch()
 
         self._watcher.check()
 
@@ -182,9 +221,17 @@ class Changes:
             self._note(self._rules.files(directory))
             self._note(self._rules.page_files(directory))
 
+    def _watch(self) -> None:
+        self._watcher.watch(self._watches())
+
+    def _watches(self) -> dict[str, bool]:
+        """The directories to watch, and whether recursively."""
+        libraries = dict.fromkeys(self._installed.directories, False)
+        return {**libraries, **self._rules.watches()}
+
     def _examine_everything(self) -> None:
         """Find what no event has told of."""
-        self._watcher.watch_anew(self._rules.watches())
+        self._watcher.watch_anew(self._watches())
         paths = dict.fromkeys(self._rules.all_files())
 
         for root in (*self._rules.roots, *self._rules.page_directories):
@@ -213,7 +260,7 @@ class Changes:
 
         now = time.monotonic()
 
-        if self.due is None:
+        if self._due is None:
             self._since = now
 
         self._code = {**code, **self._code}
@@ -223,7 +270,7 @@ class Changes:
         if any(map(_is_unfinished, (*self._code, *self._pages))):
             quiet = _QUIET_UNFINISHED
 
-        self.due = min(now + quiet, self._since + _LONGEST_BURST)
+        self._due = min(now + quiet, self._since + _LONGEST_BURST)
 
 
 def _is_unfinished(path: str) -> bool:
