@@ -18,6 +18,7 @@ from .topics.broker import Broker as Broker
 from .topics.broker import BrokerUnavailable as BrokerUnavailable
 from .topics.publication import Publication as Publication
 from .topics.subscription import Subscription as Subscription
+from .views import WebSocketView as WebSocketView
 from .websocket import WebSocket as WebSocket
 
 if t.TYPE_CHECKING:

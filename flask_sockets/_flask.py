@@ -21,6 +21,7 @@ if t.TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import HTTPException
     from werkzeug.local import LocalProxy
+    from werkzeug.routing import MapAdapter
 
     class Context(t.Protocol):
         """The context of a request, ``RequestContext`` before Flask 3.2."""
@@ -31,6 +32,10 @@ if t.TYPE_CHECKING:
         def request(self) -> Request: ...
         @property
         def session(self) -> SessionMixin | None: ...
+
+        url_adapter: MapAdapter | None
+
+        def copy(self) -> Context: ...
         def push(self) -> None: ...
         def pop(self, exc: BaseException | None = ...) -> None: ...
 
@@ -54,6 +59,29 @@ def current_context() -> Context:
     from flask.globals import request_ctx
 
     return _behind(request_ctx)  # type: ignore[no-any-return]
+
+
+def active_contexts() -> tuple[t.Any, ...]:
+    """What makes up the innermost context: an app context and that of a request, where
+    they are two. They can be compared."""
+    if _HAS_ONE_CONTEXT:
+        return (_behind(app_ctx),)
+    from flask.globals import request_ctx
+
+    return _behind(app_ctx), _behind(request_ctx)
+
+
+def push_copy(context: Context) -> Context:
+    """Push a new context for the same request and session.
+
+    The URL was matched for the first one. Doing so again would be of no use, and
+    converters may ask a database.
+    """
+    copy = context.copy()
+    copy.url_adapter = None
+    copy.push()
+    copy.url_adapter = context.url_adapter
+    return copy
 
 
 def _behind(proxy: t.Any) -> t.Any:

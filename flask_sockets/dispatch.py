@@ -12,6 +12,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from . import _flask
+from .contexts import MessageContexts, Pauses, Scope
 from .exceptions import ConnectionClosed
 from .handshake import (
     build_answer,
@@ -33,6 +34,7 @@ from .serving import clients
 from .serving import handover as servers
 from .sessions import SavedSession
 from .signals import websocket_closed, websocket_opened
+from .views import SERVE_VIEW_KEY
 from .websocket import WebSocket
 from .wire.connection import Connection
 from .wire.deflate import MalformedOffer, choose_compression
@@ -41,7 +43,7 @@ from .wire.registry import SERVER_RESTART
 from .wire.transport import transport_for
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Request, Response
@@ -51,6 +53,7 @@ if t.TYPE_CHECKING:
     from werkzeug.routing import Rule
 
     from .topics.app import AppTopics
+    from .views import WebSocketView
     from .websocket import Headers
 
 
@@ -95,6 +98,10 @@ class SocketRequest:
         #: How the connection is to be closed.
         self.close_code = 1000
         self.close_reason = ""
+        #: Where the handler has a context for each message.
+        self.contexts: MessageContexts | None = None
+        #: Called with the close code and the reason when the handler has ended.
+        self.on_close: Callable[[int, str], None] | None = None
         #: What the handler raised, for teardown functions.
         self.error: BaseException | None = None
         self.saved_session: SavedSession | None = None
@@ -113,16 +120,15 @@ class SocketRequest:
         closed when the context is gone, so that a client that has seen the end finds
         everything cleaned up.
         """
-        context = self.context
         body: Iterable[bytes] | None = None
         try:
             try:
-                context.push()
+                self.context.push()
                 response = self.dispatch()
             except Exception as error:
                 self.error = error
                 if self.is_left_to_http():
-                    response = _flask.handle_exception(context, error)
+                    response = _flask.handle_exception(self.context, error)
                 else:
                     response = None
                     self.handle_error(error)
@@ -134,6 +140,7 @@ class SocketRequest:
             if not isinstance(error, Exception):
                 self.set_close(*SERVER_RESTART)
             self.finish(timeout=0)
+            self.call_on_close()
             raise
         finally:
             if self.websocket is not None:
@@ -142,19 +149,10 @@ class SocketRequest:
                     self.tell_closed(self.websocket)
             # A debugger or a test client looks at what was answered with HTTP.
             if not self.is_switched():
-                _flask.preserve_context(context)
+                _flask.preserve_context(self.context)
             if _flask.should_ignore_error(self.app, self.error):
                 self.error = None
-            try:
-                context.pop(self.error)
-            except Exception as error:
-                if not self.is_switched():
-                    raise
-                if not self.tell_test(error):
-                    self.app.logger.exception(
-                        "A teardown function of the WebSocket %r failed.",
-                        self.request.path,
-                    )
+            self.pop_context(self.error)
         if body is not None:
             return body
         self.finish()
@@ -238,6 +236,7 @@ class SocketRequest:
             self.websocket.ensure_accepted()
             # The client needn't wait for what is still to be cleaned up.
             self.websocket.connection.go_away(self.close_code, self.close_reason)
+        self.call_on_close()
         self.save_session()
         request_finished.send(
             app, _async_wrapper=app.ensure_sync, response=app.response_class(status=101)
@@ -419,11 +418,19 @@ class SocketRequest:
         """Call what the rule is for, with the WebSocket before what a view gets."""
         self.request.url_rule = rule
         if isinstance(rule, SocketRule):
-            view_func = rule.view_func
+            view_func, context = rule.view_func, rule.route_options.context
         else:  # From 'app.route(..., websocket=True)'.
             view_func = self.app.view_functions[rule.endpoint]
             refuse_async(view_func)
-        rv: ResponseReturnValue | None = view_func(self.argument, **view_args)
+            context = Scope.CONNECTION
+        rv: ResponseReturnValue | None
+        if context is Scope.MESSAGE:
+            self.begin_message_contexts()
+        self.environ[SERVE_VIEW_KEY] = self.serve_view
+        try:
+            rv = view_func(self.argument, **view_args)
+        finally:
+            del self.environ[SERVE_VIEW_KEY]
         if self.websocket is None:
             return None
         if rv is None:
@@ -432,6 +439,72 @@ class SocketRequest:
             # 0.2.1 made nothing of what a handler returned.
             rv = None
         return rv
+
+    def serve_view(self, view: WebSocketView, url_variables: dict[str, t.Any]) -> t.Any:
+        """Call the methods of a view for the connection."""
+        websocket = self.argument
+        self.begin_message_contexts()
+        self.on_close = functools.partial(view.on_close, websocket)
+        rv = view.on_open(websocket, **url_variables)
+        if rv is None or self.is_switched():
+            while (message := websocket.receive()) is not None:
+                view.on_message(websocket, message)
+                del message  # It isn't kept while the next one is waited for.
+            return None
+        return rv
+
+    def call_on_close(self) -> None:
+        """Tell a view that its connection is closed, if it was accepted."""
+        on_close, self.on_close = self.on_close, None
+        if on_close is None or self.websocket is None or not self.websocket.accepted:
+            return
+        try:
+            # What went wrong before is none of its business, and was of the others.
+            error, self.error = self.error, None
+            self.leave_context(error)
+            self.enter_context()
+            close = self.websocket.connection
+            on_close(close.close_code or 1006, close.close_reason)
+        except Exception as error:
+            self.handle_error(error)
+
+    # The context
+
+    def begin_message_contexts(self) -> None:
+        """Give the handler, which begins in this greenlet or thread, a new context
+        whenever it has waited."""
+        websocket = self.websocket
+        if websocket is None or self.contexts is not None:
+            return
+        self.contexts = contexts = MessageContexts(self)
+        pauses = websocket.pauses = Pauses(websocket.connection.transport.identify)
+        pauses.before.append(contexts.leave)
+        pauses.after.append(contexts.enter)
+
+    def leave_context(self, error: BaseException | None = None) -> None:
+        try:
+            self.save_session()
+        finally:
+            self.pop_context(error)
+
+    def enter_context(self) -> None:
+        self.context = _flask.push_copy(self.context)
+
+    def pop_context(self, error: BaseException | None) -> None:
+        """Pop the context, whose teardown functions run.
+
+        What they raise can't be answered with HTTP once the protocol is switched.
+        """
+        try:
+            self.context.pop(error)
+        except Exception as failure:
+            if not self.is_switched():
+                raise
+            if not self.tell_test(failure):
+                self.app.logger.exception(
+                    "A teardown function of the WebSocket %r failed.",
+                    self.request.path,
+                )
 
     def handle_error(self, error: Exception) -> None:
         """What the handler raised can't be answered with HTTP any more."""

@@ -9,6 +9,7 @@ from flask import current_app, has_app_context
 
 from .handshake import subprotocol_names
 from .install import answer_plain_requests, install_middleware, install_test_client
+from .options import RouteOptions
 from .routing import (
     AppSockets,
     SocketMap,
@@ -116,9 +117,18 @@ class Sockets:
         :param rule: the URL, as for :meth:`flask.Flask.route`.
         :param endpoint: a name for ``url_for``. By default that of the function.
         :param subprotocols: one that the handler speaks, or several, the best first.
+        :param context: ``"connection"`` for a context that lasts until the function
+            returns, or ``"message"`` for a new one whenever it has called
+            :meth:`.WebSocket.receive` or :meth:`~.WebSocket.wait_closed`, or has asked
+            for the next message in a loop. The request and the session stay. Teardown
+            functions run before it waits, and :data:`flask.g` is empty afterwards.
         :param options: what else :class:`werkzeug.routing.Rule` takes.
         :raises TypeError: if the function is declared ``async def``.
-        :raises ValueError: if a subprotocol has a name that it can't have.
+        :raises ValueError: if an option can't be, or a subprotocol has a name that it
+            can't have.
+
+        .. versionchanged:: 1.0
+            Added ``subprotocols`` and ``context``.
         """
 
         def decorator(f: F) -> F:
@@ -131,11 +141,16 @@ class Sockets:
     def add_url_rule(
         self,
         rule: str,
-        endpoint: str | None,
-        view_func: Callable[..., t.Any],
+        endpoint: str | None = None,
+        view_func: Callable[..., t.Any] | None = None,
         **options: t.Any,
     ) -> None:
-        """Do what the decorator :meth:`route` does."""
+        """Do what the decorator :meth:`route` does.
+
+        :raises TypeError: if there is no function.
+        """
+        if view_func is None:
+            raise TypeError(f"The WebSocket rule {rule!r} has no 'view_func'.")
         self._add_rule(rule, endpoint, view_func, **options)
 
     def _add_rule_of_map(self, rule: Rule) -> None:
@@ -152,6 +167,8 @@ class Sockets:
         **options: t.Any,
     ) -> None:
         refuse_async(view_func)
+        if "route_options" not in options:
+            options["route_options"] = RouteOptions.take_from(rule, options)
         if "subprotocols" in options:
             options["subprotocols"] = subprotocol_names(options["subprotocols"])
         self._register(

@@ -11,6 +11,7 @@ from flask import Flask, Request, request
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from .handshake import UpgradeRequired, subprotocol_names
+from .options import RouteOptions
 from .topics.app import AppTopics
 
 if t.TYPE_CHECKING:
@@ -48,6 +49,7 @@ class SocketRule(Rule):
         subprotocols: str | Iterable[str] = (),
         converters: Mapping[str, type[BaseConverter]] | None = None,
         scopes: list[str] | None = None,
+        route_options: RouteOptions | None = None,
         **options: t.Any,
     ) -> None:
         # Every handshake is a GET (RFC 6455 section 4.1).
@@ -59,6 +61,7 @@ class SocketRule(Rule):
         #: Under which names the app has the rule's blueprints, the innermost one first.
         #: ``None`` if the endpoint says it.
         self.scopes = scopes
+        self.route_options = route_options or RouteOptions()
 
     def get_empty_kwargs(self) -> dict[str, t.Any]:
         return {
@@ -67,6 +70,7 @@ class SocketRule(Rule):
             "subprotocols": self.subprotocols,
             "converters": self.converters,
             "scopes": self.scopes,
+            "route_options": self.route_options,
         }
 
     def get_converter(
@@ -310,6 +314,8 @@ class AppSockets:
         # 0.2.1 took these and made nothing of them.
         for name in ("methods", "websocket", "provide_automatic_options"):
             options.pop(name, None)
+        if "route_options" not in options:
+            options["route_options"] = RouteOptions.take_from(rule, options)
         endpoint = endpoint or default_endpoint(view_func)
         self._app.url_map.add(
             SocketRule(

@@ -36,27 +36,28 @@ class SavedSession:
                 self.cookie = cookie.partition(";")[0]
 
     def save_changes(self, app: Flask, request: Request, session: SessionMixin) -> bool:
-        """Save what has changed since, and nothing else.
+        """Save what has changed since the last time, and nothing else.
 
         A session that is gone, because the user has logged out, stays gone.
 
         :return: ``False`` if the change can't be saved: a cookie would have to be set.
         """
-        values = _fingerprint(session)
+        saved, self.values = self.values, _fingerprint(session)
+        had_values, self.had_values = self.had_values, bool(session)
         changed = {
             key
-            for key in values.keys() | self.values.keys()
-            if values.get(key) != self.values.get(key)
+            for key in saved.keys() | self.values.keys()
+            if saved.get(key) != self.values.get(key)
         }
         if not changed:
             return True
         stored = self._open(app, request)
         if stored is None:
             return False
-        if self.had_values and not stored:
+        if had_values and not stored:
             return True
         before = _fingerprint(stored)
-        if self.had_values and not session:  # The handler has logged the user out.
+        if had_values and not session:  # The handler has logged the user out.
             stored.clear()
         for key in changed:
             if key in session:

@@ -19,6 +19,7 @@ if t.TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIEnvironment
 
+    from .contexts import Pauses
     from .topics.app import AppTopics, Since
     from .topics.fanout import Subscriber
     from .topics.subscription import Subscription
@@ -101,6 +102,8 @@ class WebSocket:
         self._accept_lock = connection.transport.new_lock()
         self._handshake = Handshake.PENDING
         self._was_end_told = False
+        #: What is done while the handler waits for its client, if anything is.
+        self.pauses: Pauses | None = None
         # The greenlet or thread that received first.
         self._receiver: int | None = None
         # How many messages were unread when that one asked whether it is closed, and
@@ -232,7 +235,10 @@ class WebSocket:
         reader = self.connection.reader
         if self._receiver is None:
             self._receiver = self.connection.transport.identify()
+        pauses = self.pauses
         try:
+            if pauses is not None:
+                pauses.begin()
             message = reader.receive(
                 None if timeout is None else time.monotonic() + timeout
             )
@@ -241,6 +247,9 @@ class WebSocket:
                 "Another greenlet or thread is receiving from this WebSocket already."
                 " Receive in one place and hand the messages on from there."
             ) from None
+        finally:
+            if pauses is not None:
+                pauses.end()
         if message is None:
             if self._was_end_told:
                 raise self._closed_error()
@@ -270,9 +279,16 @@ class WebSocket:
         """
         if self._handshake is not _ACCEPTED:
             self.ensure_accepted()
-        return self.connection.wait_closed(
-            None if timeout is None else time.monotonic() + timeout
-        )
+        pauses = self.pauses
+        try:
+            if pauses is not None:
+                pauses.begin()
+            return self.connection.wait_closed(
+                None if timeout is None else time.monotonic() + timeout
+            )
+        finally:
+            if pauses is not None:
+                pauses.end()
 
     def receive_json(self, timeout: float | None = None) -> t.Any:
         """Wait for the next message, and read it as JSON.

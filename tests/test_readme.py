@@ -44,6 +44,7 @@ MARKS: dict[str, tuple[str, str] | tuple[str, str, int]] = {
     "pywsgi": ("python", "WSGIServer"),
     "nginx": ("nginx", "proxy_pass"),
     "proxyfix": ("python", "ProxyFix"),
+    "view": ("python", "WebSocketView"),
     "topics": ("python", "def chat(ws, room)"),
     "commands": ("sh", "sockets listen"),
     "testing": ("python", "# test_app.py"),
@@ -301,6 +302,26 @@ def test_page_behind_nginx_with_tls_connects(project: Path, browser: Browser) ->
             with page.expect_console_message(lambda m: m.text == "hello"):
                 page.goto(f"https://localhost:{port}/")
             assert f"wss://localhost:{port}/echo" in page.content()
+
+
+# Handlers that live for hours
+
+
+def test_a_view_and_a_function_have_a_context_for_each_message() -> None:
+    client = run_python("view")["app"].test_client()
+    with pytest.raises(HandshakeRejected) as caught, client.websocket("/rooms/lobby"):
+        pass
+    assert caught.value.response.status_code == 401
+    with client.session_transaction() as session:
+        session["user"] = "ada"
+    with client.websocket("/rooms/lobby") as one:
+        with client.websocket("/rooms/lobby") as two:
+            two.send("hello")
+            assert one.receive() == two.receive() == "ada: hello"
+        assert one.receive() == "ada has left."
+    with client.websocket("/shout") as ws:
+        ws.send("hello")
+        assert ws.receive() == "HELLO"
 
 
 # Sending to many

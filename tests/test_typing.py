@@ -14,7 +14,10 @@ if t.TYPE_CHECKING:
 
 APP = """
 from flask import Blueprint, Flask
-from flask_sockets import ConnectionClosed, Sockets, WebSocket, WebSocketHandler
+from flask_sockets import (
+    ConnectionClosed, Sockets, WebSocket, WebSocketHandler, WebSocketView,
+    websocket_closed, websocket_opened,
+)
 
 app = Flask(__name__)
 sockets = Sockets(app)
@@ -45,6 +48,22 @@ def room(ws: WebSocket, name: str) -> None:
         ws.send_json({"recovered": got.recovered, "position": position})
     ws.publish(f"room/{name}", b"x")
     ws.unsubscribe()
+
+class Room(WebSocketView):
+    init_every_request = False
+
+    def on_open(self, ws: WebSocket, name: str) -> None:
+        ws.send(name.upper())
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send(message)
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        print(code + 1, reason.upper())
+
+sockets.add_url_rule("/view/<name>", view_func=Room.as_view("room"))
+websocket_opened.connect(lambda sender, websocket: None)
+websocket_closed.connect(lambda sender, **values: None, app)
 
 sockets.publish("news", "text")
 sockets.publish_json("news", {"a": 1})
