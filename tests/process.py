@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import pty
 import random
@@ -11,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import typing as t
@@ -41,6 +44,14 @@ def program(*names: str) -> str:
         if found := shutil.which(name, path=path):
             return found
     missing(f"{' or '.join(names)} is not installed.")
+
+
+@functools.cache
+def _cache_directory() -> str:
+    """What commands keep for later is not to be found after the tests."""
+    directory = tempfile.mkdtemp(prefix="cache-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 class Process:
@@ -76,7 +87,7 @@ class Process:
             for name, value in os.environ.items()
             if not name.startswith(("FLASK_", "WERKZEUG_", "GUNICORN_"))
         }
-        self._env["PYTHONUNBUFFERED"] = "1"
+        self._env |= {"PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": _cache_directory()}
 
         for name, value in (env or {}).items():
             if value is None:

@@ -9,6 +9,7 @@ the supervisor starts another one for the next load.
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import sys
 import typing as t
@@ -68,7 +69,8 @@ def warm_up() -> tuple[Serve, dict[str, str]]:
     """
     from gevent import monkey
 
-    monkey.patch_all()
+    with entry_points_read_once():
+        monkey.patch_all()
 
     from ..serve.fresh_imports import read_afresh
 
@@ -92,6 +94,24 @@ def warm_up() -> tuple[Serve, dict[str, str]]:
     uuid.getnode()
     _ = DebuggedApplication(lambda environ, start_response: [], evalex=True).pin
     return serve, read
+
+
+@contextlib.contextmanager
+def entry_points_read_once() -> t.Iterator[None]:
+    """Let those who look for entry points in a ``with`` block find what is installed
+    now. gevent asks for those of each module that it patches, two dozen times, and each
+    time the files of all installed distributions would be read.
+    """
+    from importlib import metadata
+
+    original = metadata.entry_points
+    found: t.Any = original()
+    metadata.entry_points = found.select
+
+    try:
+        yield
+    finally:
+        metadata.entry_points = original
 
 
 def preload_modules(names: Iterable[str]) -> None:
