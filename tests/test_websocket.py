@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import socket
 import struct
 import threading
@@ -19,6 +17,7 @@ from flask_sockets import ConnectionClosed, WebSocket, WebSocketError
 from flask_sockets.wire import reader, registry
 
 from . import wire
+from .certificates import make_certificate
 from .wire import (
     BINARY,
     CLOSE,
@@ -33,7 +32,7 @@ from .wire import (
 )
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 
 @pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
@@ -667,37 +666,8 @@ def test_many_send_to_one_client(kind: str) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The files of a self-signed certificate and its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    now = datetime.datetime.now(datetime.UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    folder: Path = tmp_path_factory.mktemp("tls")
-    files = folder / "cert.pem", folder / "key.pem"
-    files[0].write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return str(files[0]), str(files[1])
+    files = make_certificate(tmp_path_factory.mktemp("tls"))
+    return str(files.certificate), str(files.key)
 
 
 def test_large_messages_pass_both_ways_at_once_over_tls(

@@ -13,11 +13,13 @@ their topic wants them to get the newest publication once it isn't.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import itertools
 import secrets
 import threading
+import time
 import typing as t
 
 from ..wire import frames
@@ -42,6 +44,11 @@ MAX_BATCH = 2**17
 #: After which time a subscription of a thread begins to deliver, in seconds, if nothing
 #: tells before that it is no context manager.
 OPENING_DELAY = 0.05
+
+#: How many sockets of a scheduler are closed at once, and how long until the next ones
+#: are, in seconds. All of them may come back at once.
+MAX_ENDINGS = 50
+ENDING_INTERVAL = 0.05
 
 #: What a client is told that reads too slowly (RFC 6455 section 7.4.1, and the registry
 #: at https://www.iana.org/assignments/websocket/websocket.xhtml: "try again later").
@@ -130,7 +137,7 @@ class Waiting:
         self.subscriber = subscriber
         #: Whether only the newest publication is wanted.
         self.is_behind = is_behind
-        #: Whether nothing more is kept, as the socket is about to be closed.
+        #: Whether it gets nothing more of the topic, as it is about to be closed.
         self.is_ending = False
         self.entries: list[tuple[Position | None, bytes]] = []
 
@@ -268,10 +275,13 @@ class Lane:
         self.size = 0
         #: Those for which more was kept than is allowed.
         self.slow: list[Subscriber] = []
-        #: Those that are to be closed, with a code and a reason.
-        self.ending: list[tuple[Subscriber, int, str]] = []
+        #: Those that are to be closed, because of which topic, and how.
+        self.ending: list[tuple[Subscriber, Group, int, str]] = []
         #: Those of them that have got everything.
-        self.ended: list[tuple[Subscriber, int, str]] = []
+        self.ended: collections.deque[tuple[Subscriber, int, str]] = collections.deque()
+        #: When some of them may be closed, and what sees to that.
+        self.next_ending = 0.0
+        self.alarm = transport.scheduler.new_alarm(lambda: fanout.end_turn(self))
         #: Those that get the newest publication when there is room for it.
         self.behind: list[tuple[Subscriber, Group]] = []
         #: Whether it is on its way to be drained.
@@ -411,14 +421,17 @@ class Fanout:
         try:
             batch = self._make_live(subscriber, group)
             for part in batch.cut() if batch.entries else ():
-                if subscriber in group.live:
+                waiting = group.waiting.get(subscriber)
+                is_ending = waiting is not None and waiting.is_ending
+                if is_ending or subscriber in group.live:
                     self._offer(group, part, Flat.of([subscriber]), batch)
         finally:
             lane.turn.release()
         self.end_turn(lane)
 
     def _make_live(self, subscriber: Subscriber, group: Group) -> Batch:
-        """Let a socket have with the others what is published from now on.
+        """Let a socket have with the others what is published from now on, unless it is
+        about to be closed.
 
         Called by whoever holds the turn of the lane.
 
@@ -431,12 +444,14 @@ class Fanout:
             with self._mutex:
                 if group in group.lane.pending:
                     continue  # Another thread has published something meanwhile.
-                waiting = group.waiting.pop(subscriber, None)
+                waiting = group.waiting.get(subscriber)
                 if waiting is not None:  # Not opened before, and still subscribed.
-                    group.live[subscriber] = None
-                    group.flat = None
                     for _, frame in waiting.take():
                         batch.add(frame)
+                    if not waiting.is_ending:
+                        del group.waiting[subscriber]
+                        group.live[subscriber] = None
+                        group.flat = None
                 return batch
 
     def remove(self, subscriber: Subscriber, topics: Iterable[str]) -> list[str]:
@@ -484,7 +499,8 @@ class Fanout:
 
     def close(self, topic: str, code: int, reason: str) -> None:
         """Close all sockets that are subscribed to a topic, behind what was published
-        to it before."""
+        to it before. They get nothing of it that is published later.
+        """
         with self._mutex:
             for group in self._groups.get(topic, ()):
                 lane = group.lane
@@ -492,7 +508,7 @@ class Fanout:
                 for waiting in group.waiting.values():
                     waiting.is_ending = True
                 lane.ending += [
-                    (subscriber, code, reason)
+                    (subscriber, group, code, reason)
                     for subscriber in (*group.live, *group.waiting)
                 ]
         self.flush()
@@ -609,7 +625,22 @@ class Fanout:
                     with self._mutex:
                         flat = group.flat = Flat.of(group.live)
                 self._offer(group, part, flat, batch)
-        lane.ended += ending
+        if ending:
+            self._end(lane, ending)
+
+    def _end(
+        self, lane: Lane, ending: Iterable[tuple[Subscriber, Group, int, str]]
+    ) -> None:
+        """Give nothing more of a topic to those that are about to be closed."""
+        with self._mutex:
+            for subscriber, group, code, reason in ending:
+                if subscriber in group.live:
+                    del group.live[subscriber]
+                    group.flat = None
+                    group.waiting[subscriber] = Waiting(subscriber)
+                if (waiting := group.waiting.get(subscriber)) is not None:
+                    waiting.is_ending = True
+                lane.ended.append((subscriber, code, reason))
 
     def _offer(self, group: Group, part: Batch, flat: Flat, batch: Batch) -> None:
         """Give a part of a batch to subscribers."""
@@ -658,7 +689,7 @@ class Fanout:
             return
         with self._mutex:
             behind, lane.behind = lane.behind, []
-            ended, lane.ended = lane.ended, []
+            ended = self._take_ended(lane)
         for subscriber, group in behind:
             # There may be room already.
             subscriber.connection.when_room(
@@ -667,6 +698,17 @@ class Fanout:
         for subscriber, code, reason in ended:
             subscriber.settle()
             subscriber.connection.go_away(code, reason)
+        if lane.ended:
+            lane.alarm.set(lane.next_ending)
+
+    def _take_ended(self, lane: Lane) -> list[tuple[Subscriber, int, str]]:
+        """Take those that may be closed now. Called under the mutex."""
+        now = time.monotonic()
+        if not lane.ended or now < lane.next_ending:
+            return []
+        lane.next_ending = now + ENDING_INTERVAL
+        count = min(MAX_ENDINGS, len(lane.ended))
+        return [lane.ended.popleft() for _ in range(count)]
 
     def _close_as_slow(self, subscriber: Subscriber) -> None:
         if not subscriber.connection.is_closed:

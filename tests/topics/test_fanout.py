@@ -383,6 +383,28 @@ def test_a_connection_that_is_lost_ends_its_subscriptions(sockets: Sockets) -> N
     assert sockets.fanout.topic_count == 0
 
 
+def test_many_sockets_of_a_topic_are_closed_bit_by_bit_and_get_nothing_meanwhile(
+    sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came behind a gap would tell a client that it has missed nothing."""
+    monkeypatch.setattr("flask_sockets.topics.fanout.MAX_ENDINGS", 1)
+    monkeypatch.setattr("flask_sockets.topics.fanout.ENDING_INTERVAL", 0.1)
+    pairs = [sockets.subscribe("a") for _ in range(2)]
+    pairs.append(sockets.subscribe("a", is_open=False))
+    sockets.publish("a", b"before")
+    sockets.fanout.close("a", 1012, "messages may be lost")
+    sockets.turn()
+    closed = [subscriber for subscriber, _ in pairs if subscriber.connection.is_closed]
+    sockets.publish("a", b"behind the gap")
+    sockets.turn()
+    frames = []
+    for subscriber, peer in pairs:
+        sockets.fanout.open(subscriber, ["a"])
+        frames.append([peer.read().payload for _ in range(2)])
+    assert len(closed) == 1
+    assert frames == [[b"before", b"\x03\xf4messages may be lost"]] * 3
+
+
 def test_all_sockets_of_a_topic_are_closed_after_what_was_published(
     sockets: Sockets,
 ) -> None:

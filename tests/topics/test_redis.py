@@ -16,7 +16,7 @@ from flask_sockets.topics.redis import RedisBroker, members
 from flask_sockets.topics.rules import TopicOptions
 
 from ..process import until
-from ..redis_server import RedisServer, valkey
+from ..redis_server import RedisServer, Sentinels, valkey
 from .contract import (
     BrokerContract,
     Listener,
@@ -31,22 +31,30 @@ _prefixes = (f"test{number}" for number in itertools.count())
 HISTORY = TopicOptions(history=100)
 
 
-@pytest.fixture(scope="module", params=["redis", "valkey", "password"])
-def shared_server(
+@pytest.fixture(scope="module", params=["redis", "valkey", "tls", "sentinel"])
+def url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> t.Iterator[RedisServer]:
-    executable = valkey() if request.param == "valkey" else None
-    password = "se:cr@t/" if request.param == "password" else None
+) -> t.Iterator[str]:
     directory = tmp_path_factory.mktemp("redis")
-    with RedisServer(directory, executable=executable, password=password) as server:
-        yield server
+    server: RedisServer | Sentinels
+    match request.param:
+        case "valkey":
+            server = RedisServer(directory, executable=valkey())
+        case "tls":
+            server = RedisServer(directory, password="se:cr@t/", tls=True)
+        case "sentinel":
+            server = Sentinels(directory)
+        case _:
+            server = RedisServer(directory)
+    with server:
+        yield server.url
 
 
 class TestRedisBroker(BrokerContract):
     @pytest.fixture
-    def make_broker(self, shared_server: RedisServer) -> MakeBroker:
+    def make_broker(self, url: str) -> MakeBroker:
         prefix = next(_prefixes)
-        return lambda: RedisBroker(shared_server.url, prefix)
+        return lambda: RedisBroker(url, prefix)
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[RedisServer]:
         yield server
 
 
-def start_on(server: RedisServer) -> tuple[RedisBroker, Listener]:
+def start_on(server: RedisServer | Sentinels) -> tuple[RedisBroker, Listener]:
     broker, listener = start(lambda: RedisBroker(server.url))
     return t.cast(RedisBroker, broker), listener
 
@@ -468,3 +476,24 @@ def test_a_process_that_does_not_answer_is_counted(
     assert listening.get_message(timeout=30) is not None
     assert broker.collect_stats() == ([], 1)
     listening.close()
+
+
+def test_a_failover_that_loses_publications_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with Sentinels(tmp_path_factory.mktemp("redis")) as server:
+        broker, listener = start_on(server)
+        subscribe(broker, "a", options=HISTORY)
+        publish(broker, "a", b"1", options=HISTORY)
+        listener.wait_for(1)
+        server.cut_off_replica()
+        publish(broker, "a", b"lost", options=HISTORY)
+        listener.wait_for(2)
+        lost = listener.received[-1].place
+        server.fail_over()
+        assert listener.wait_for_others(1) == [("lose", "a")]
+        read = broker.read_history("a", HISTORY, 10, lost)
+        assert (read.recovered, list(read.publications)) == (False, [])
+        publish(broker, "a", b"2", options=HISTORY)
+        listener.wait_for(3)
+        assert [p.payload for p in listener.received] == [b"1", b"lost", b"2"]
