@@ -167,7 +167,7 @@ class Sentinels:
     def fail_over(self) -> None:
         """Kill the master, and let the replica take over."""
         self.master.stop()
-        sentinel = Redis(port=self.port)
+        sentinel: t.Any = Redis(port=self.port)
 
         def is_told() -> bool:
             try:

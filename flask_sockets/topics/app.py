@@ -85,8 +85,21 @@ class LocalSockets:
         self.disconnect(topic, 1012, "messages may be lost")
 
     def member_left(self, topic: str, member: str, info: t.Any) -> None:
-        with self._app.app_context():
-            member_left.send(self._app, topic=topic, member=member, info=info)
+        tell_left(self._app, topic, member, info)
+
+
+def tell_left(app: Flask, topic: str, member: str, info: t.Any) -> None:
+    """Send the signal that a member has left, and never fail."""
+    try:
+        with app.app_context():
+            member_left.send(app, topic=topic, member=member, info=info)
+    except Exception:
+        app.logger.exception(
+            "A receiver of the signal 'member_left' failed, of the member %r of the"
+            " topic %r.",
+            member,
+            topic,
+        )
 
 
 class AppTopics:
@@ -431,20 +444,11 @@ class AppTopics:
         """Take a socket out of the presence of topics, and tell the app."""
         for name, (member, info) in members.items():
             try:
-                if self.broker.leave(name, member, subscriber.id):
-                    with self._app.app_context():
-                        member_left.send(
-                            self._app, topic=name, member=member, info=info
-                        )
+                has_left = self.broker.leave(name, member, subscriber.id)
             except BrokerUnavailable:
-                pass  # It sees to that later.
-            except Exception:
-                self._app.logger.exception(
-                    "A receiver of the signal 'member_left' failed, of the member %r"
-                    " of the topic %r.",
-                    member,
-                    name,
-                )
+                continue  # It sees to that later.
+            if has_left:
+                tell_left(self._app, name, member, info)
 
 
 def make_broker(setting: t.Any, prefix: str) -> Broker:

@@ -323,17 +323,30 @@ def test_all_that_is_stored_expires(server: RedisServer) -> None:
     assert [key for key in keys if admin.ttl(key) < 0] == []
 
 
-def test_members_of_a_process_that_has_died_leave_once(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that are silent for two seconds be dead after one more."""
     monkeypatch.setattr(members, "HEARTBEAT_INTERVAL", 0.1)
-    monkeypatch.setattr(members, "DEAD_AFTER", 3)
+    monkeypatch.setattr(members, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(members, "SILENT_AFTER", 2)
+    monkeypatch.setattr(members, "DEAD_AFTER", 1)
     monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+
+
+def join_and_die(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 'ada' join two topics, in a process that is killed then."""
     dead, _ = start_on(server)
     # It has no task, as if it were killed behind its last heartbeat.
     monkeypatch.setattr(dead._listener, "keep_running", lambda: None)
-    dead.join("a", "ada", None, "s1")
+    dead.join("a", "ada", {"name": "Ada"}, "s1")
     dead.join("b", "ada", None, "s2")
+
+
+@pytest.mark.usefixtures("haste")
+def test_members_of_a_process_that_has_died_leave_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join_and_die(server, monkeypatch)
     survivors = [start_on(server) for _ in range(2)]
     for number, (broker, _) in enumerate(survivors):
         broker.join("a", f"bob{number}", None, f"t{number}")
@@ -342,12 +355,45 @@ def test_members_of_a_process_that_has_died_leave_once(
         lambda: sum(len(listener.others) for _, listener in survivors) == 2, "the news"
     )
     told = [other for _, listener in survivors for other in listener.others]
-    assert sorted(told) == [
-        ("member_left", "a", "ada", None),
+    assert sorted(told, key=str) == [
+        ("member_left", "a", "ada", {"name": "Ada"}),
         ("member_left", "b", "ada", None),
     ]
     assert list(survivors[0][0].presence("a", 10)) == ["bob0", "bob1"]
     for number, (broker, _) in enumerate(survivors):
+        broker.leave("a", f"bob{number}", f"t{number}")
+
+
+@pytest.mark.usefixtures("haste")
+def test_whoever_asks_who_is_there_takes_the_dead_away(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a process that has no members, and nothing to listen to."""
+    join_and_die(server, monkeypatch)
+    broker, listener = start_on(server)
+    until(lambda: broker.presence("a", 10) == {}, "the end of ada")
+    assert len(listener.wait_for_others(2)) == 2
+
+
+@pytest.mark.usefixtures("haste")
+def test_nobody_is_taken_for_dead_since_redis_was_away(server: RedisServer) -> None:
+    brokers = [start_on(server) for _ in range(2)]
+    for number, (broker, _) in enumerate(brokers):
+        broker.join("a", f"bob{number}", None, f"t{number}")
+    server.pause()
+    threading.Event().wait(5)
+    server.resume()
+
+    def has_beaten() -> bool:
+        processes = server.client().zrange("sockets:processes", 0, -1, withscores=True)
+        seconds, _ = server.client().time()
+        return len(processes) == 2 and all(seconds - at <= 1 for _, at in processes)
+
+    until(has_beaten, "the heartbeats")
+    threading.Event().wait(2)
+    assert [listener.others for _, listener in brokers] == [[], []]
+    for number, (broker, _) in enumerate(brokers):
+        assert len(broker.presence("a", 10)) == 2 - number
         broker.leave("a", f"bob{number}", f"t{number}")
 
 
@@ -359,7 +405,60 @@ def test_members_are_told_again_to_a_redis_that_has_forgotten_them(
     broker, _ = start_on(server)
     broker.join("a", "ada", 1, "s1")
     server.client().flushall()
-    until(lambda: broker.presence("a", 10) == {"ada": 1}, "ada")
+    # Those who come later tell Redis of the process before the next heartbeat does.
+    broker.join("a", "bob", 2, "s2")
+    until(lambda: broker.presence("a", 10) == {"bob": 2, "ada": 1}, "ada")
+    broker.leave("a", "ada", "s1")
+    broker.leave("a", "bob", "s2")
+
+
+def test_a_member_that_could_not_join_is_not_there_later(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis may do what it was told though nobody waits for its answer."""
+    monkeypatch.setattr(members, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+    broker, listener = start_on(server)
+    broker.join("a", "ada", None, "s1")
+    server.pause()
+    with pytest.raises(BrokerUnavailable):
+        broker.join("a", "bob", None, "s2")
+    server.resume()
+    until(lambda: not broker._members._gone, "the end of bob")
+    assert list(broker.presence("a", 10)) == ["ada"]
+    assert listener.others == []
+    broker.leave("a", "ada", "s1")
+
+
+def test_a_topic_that_redis_refuses_to_read_does_no_harm_to_others(
+    server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TIMEOUT", 1)
+    monkeypatch.setattr("flask_sockets.topics.redis.listener.TICK", 0.05)
+    monkeypatch.setattr(members, "HEARTBEAT_INTERVAL", 0.1)
+    broker, listener = start_on(server)
+    subscribe(broker, "plain")
+    subscribe(broker, "old", options=HISTORY)
+    broker.join("a", "ada", None, "s1")
+    admin = server.client()
+    connections = len(admin.client_list())
+    admin.config_set("maxmemory", 1)
+    with pytest.raises(BrokerUnavailable, match="maxmemory"):
+        subscribe(broker, "new", options=HISTORY)
+    numbers = [f"{number}".encode() for number in range(20)]
+    publish(broker, "plain", *numbers)
+    assert listener.wait_for(20) == numbers
+    assert len(admin.client_list()) == connections
+    assert [record.message.count("maxmemory") for record in caplog.records] == [1]
+    admin.config_set("maxmemory", 0)
+    subscribe(broker, "new", options=HISTORY)
+    publish(broker, "new", b"1", options=HISTORY)
+    publish(broker, "old", b"2", options=HISTORY)
+    assert listener.wait_for(22)[20:] == [b"1", b"2"]
+    until(lambda: caplog.records[-1].message.endswith("is back."), "the good news")
+    assert listener.others == []
     broker.leave("a", "ada", "s1")
 
 

@@ -19,7 +19,7 @@ except ImportError as error:
         ' "pip install Flask-Sockets[redis]" brings it.'
     ) from error
 
-from ..broker import Broker, CollectedStats, Receiver
+from ..broker import Broker, BrokerUnavailable, CollectedStats, Receiver
 from ..history import Recovery
 from ..publication import Position
 from . import scripts, stats, wire_format
@@ -142,15 +142,15 @@ class RedisBroker(Broker):
 
     def _read_several(
         self, topics: Sequence[tuple[str, TopicOptions, Position | None]]
-    ) -> list[Recovery]:
-        if not topics:
-            return []
+    ) -> list[Recovery | BrokerUnavailable]:
         commands = [
             self._reading(topic, options, 0, since) for topic, options, since in topics
         ]
-        answers = self._calls.call_all(commands)
+        answers = self._calls.try_all(commands) if commands else []
         return [
-            self._recovery(topic, answer)
+            answer
+            if isinstance(answer, BrokerUnavailable)
+            else self._recovery(topic, answer)
             for (topic, _, _), answer in zip(topics, answers, strict=True)
         ]
 
@@ -177,10 +177,9 @@ class RedisBroker(Broker):
     # What the listener's task does each second
 
     def _tick(self) -> bool:
-        self._members.beat()
         now = time.monotonic()
+        self._members.beat(now)
         if now >= self._next_renewal:
-            self._next_renewal = now + RENEW_INTERVAL
             commands: list[tuple[Argument, ...]] = [
                 (
                     "EXPIRE",
@@ -192,6 +191,7 @@ class RedisBroker(Broker):
             ]
             if commands:
                 self._calls.call_all(commands)
+            self._next_renewal = now + RENEW_INTERVAL
         return bool(self._members)
 
 

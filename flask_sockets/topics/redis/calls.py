@@ -111,12 +111,24 @@ class Calls:
 
         :raises BrokerUnavailable: if one of them failed; others may have been done.
         """
+        results = self.try_all(commands)
+        for result in results:
+            if isinstance(result, BrokerUnavailable):
+                raise result
+        return results
+
+    def try_all(self, commands: t.Sequence[tuple[Argument, ...]]) -> list[t.Any]:
+        """Do several commands, some of which may fail.
+
+        :return: what Redis answers to each, or a :exc:`BrokerUnavailable`.
+        :raises BrokerUnavailable: if Redis didn't answer in time.
+        """
         deadline = time.monotonic() + TIMEOUT
         calls = [_Call(arguments) for arguments in commands]
         if len(self._pending) > MAX_PENDING:
             raise self._unavailable("too much is waiting to be sent already")
         self._pending.extend(calls)
-        while not calls[-1].is_done:
+        while not all(call.is_done for call in calls):
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not self._turn.acquire(timeout=remaining):
                 self._withdraw(calls)
@@ -126,10 +138,15 @@ class Calls:
                     self._send_pending()
             finally:
                 self._turn.release()
-        for call in calls:
-            if call.error is not None:
-                raise self._unavailable(str(call.error)) from call.error
-        return [call.result for call in calls]
+        return [
+            call.result if call.error is None else self._failed(call.error)
+            for call in calls
+        ]
+
+    def _failed(self, cause: Exception) -> BrokerUnavailable:
+        error = self._unavailable(str(cause))
+        error.__cause__ = cause
+        return error
 
     def close(self) -> None:
         """Close the connection. The next call opens another."""

@@ -88,7 +88,7 @@ class Listener:
 
     :param connect: makes a connection that isn't open yet.
     :param calls: the other connection, which also wakes this one up.
-    :param read: reads the history of a topic from a position on.
+    :param read: reads the history of topics, each from a position on.
     :param on_tick: called in the task, about once a second while it is connected. It
         says whether the task is needed although nothing is subscribed to.
     :param process: the id of this process.
@@ -101,7 +101,8 @@ class Listener:
         calls: Calls,
         receiver: Receiver,
         read: Callable[
-            [Sequence[tuple[str, TopicOptions, Position | None]]], list[Recovery]
+            [Sequence[tuple[str, TopicOptions, Position | None]]],
+            list[Recovery | BrokerUnavailable],
         ],
         on_tick: Callable[[], bool],
         prefix: str,
@@ -121,12 +122,15 @@ class Listener:
         self._topics: dict[str, _Topic] = {}
         # Topics that Redis is to be asked for.
         self._wanted: list[str] = []
+        # Topics that Redis has confirmed. Those stay here that can't be read.
+        self._confirmed: set[str] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._is_connected = False
-        self._is_down = False
-        self._error = "it is not connected"
+        # What is wrong, as a sentence, and whether somebody was told.
+        self._problem = ""
+        self._is_reported = False
         self._probe: bytes | None = None
         self._probed_at = 0.0
 
@@ -160,7 +164,7 @@ class Listener:
                     remaining = deadline - time.monotonic()
                     if remaining <= 0 or not self._changed.wait(remaining):
                         raise BrokerUnavailable(
-                            f"The broker at {self._name!r} failed: {self._error}."
+                            self._problem or self._failed("it doesn't answer in time")
                         )
         except BaseException:
             self.unsubscribe(topics)
@@ -229,15 +233,10 @@ class Listener:
                 self._resubscribe(connection)
                 if self._listen(connection):
                     return
-            except (RedisError, OSError, BrokerUnavailable) as error:
-                self._error = str(error).rstrip(".")
-                if not self._is_down:
-                    logger.warning(
-                        "The broker was lost: %s. What is published meanwhile is read"
-                        " when it is back, if the topic has a history.",
-                        self._error,
-                    )
-                self._is_down = True
+            except (RedisError, OSError) as error:
+                self._note_problem(self._failed(str(error)))
+            except BrokerUnavailable as error:
+                self._note_problem(str(error))
             except Exception:
                 logger.exception("Listening to the broker at %r failed.", self._name)
             finally:
@@ -250,11 +249,36 @@ class Listener:
                 if not self._is_closed:
                     self._changed.wait(RETRY_INTERVAL)
 
+    def _failed(self, reason: str) -> str:
+        return f"The broker at {self._name!r} failed: {reason.rstrip('.')}."
+
+    def _note_problem(self, problem: str) -> None:
+        """Tell once what is wrong, until all is well again."""
+        self._problem = problem
+        if not self._is_reported:
+            self._is_reported = True
+            logger.warning(
+                "%s What is published meanwhile is read when it is back, if the topic"
+                " has a history.",
+                problem,
+            )
+
+    def _note_health(self) -> None:
+        """All is well, if all topics are there."""
+        with self._changed:
+            if any(topic.state is not State.ACTIVE for topic in self._topics.values()):
+                return
+        self._problem = ""
+        if self._is_reported:
+            self._is_reported = False
+            logger.warning("The broker at %r is back.", self._name)
+
     def _resubscribe(self, connection: Connection) -> None:
         with self._changed:
             for topic in self._topics.values():
                 topic.state = State.ASKED
             self._wanted = list(self._topics)
+            self._confirmed.clear()
             # From now on whoever wants another topic wakes the task up.
             self._is_connected = True
         self._probe = None
@@ -279,24 +303,21 @@ class Listener:
 
     def _take_in(self, connection: Connection) -> None:
         """Take in what has come, and hand it on at once."""
-        confirmed = False
         is_all = False
+        has_confirmed = False
         try:
             for _ in range(MAX_MESSAGES):
                 kind, channel, value = connection.read_response()
                 if kind == b"message":
                     self._take_message(channel.decode(), value)
                 elif kind == b"subscribe":
-                    confirmed |= self._confirm(channel.decode())
-                if self._is_down:
-                    logger.warning("The broker at %r is back.", self._name)
-                    self._is_down = False
+                    has_confirmed |= self._confirm(channel.decode())
                 is_all = not connection.can_read(timeout=0)
                 if is_all:
                     break
         finally:
             self._receiver.flush()
-        if confirmed:
+        if has_confirmed:
             self._activate()
         if not is_all:
             # Reading what is there lets no greenlet run. Nor does a sleep of 0 let the
@@ -317,9 +338,10 @@ class Listener:
     def _confirm(self, channel: str) -> bool:
         name = scripts.topic_of(self._prefix, channel)
         topic = None if name is None else self._topics.get(name)
-        if topic is None:
+        if name is None or topic is None:
             return False
         topic.state = State.CONFIRMED
+        self._confirmed.add(name)
         return True
 
     def _activate(self) -> None:
@@ -327,32 +349,41 @@ class Listener:
         with self._changed:
             confirmed = {
                 name: topic
-                for name, topic in self._topics.items()
-                if topic.state is State.CONFIRMED
+                for name in self._confirmed
+                if (topic := self._topics.get(name)) is not None
+                and topic.state is State.CONFIRMED
             }
+        self._confirmed.clear()
         self._recover(
             {name: topic for name, topic in confirmed.items() if topic.options.history}
         )
         self._receiver.flush()
         with self._changed:
-            for topic in confirmed.values():
-                if topic.state is State.CONFIRMED:
+            for name, topic in confirmed.items():
+                if name not in self._confirmed:
                     topic.state = State.ACTIVE
             self._changed.notify_all()
 
     def _recover(self, topics: Mapping[str, _Topic]) -> None:
-        """Hand on what was published to topics since their last position."""
+        """Hand on what was published to topics since their last position.
+
+        Those that can't be read, as Redis refuses, are read again later. What comes
+        meanwhile is in their history.
+        """
         read = self._read([(name, t.options, t.place) for name, t in topics.items()])
         for (name, topic), recovery in zip(topics.items(), read, strict=True):
-            if topic.place is None:  # Nobody is subscribed yet.
-                topic.place = recovery.position
-            elif recovery.recovered:
-                for publication in recovery.publications:
-                    self._receiver.receive(publication)
-                topic.place = recovery.position
-            else:
-                topic.place = recovery.position
-                self._receiver.lose(name)
+            if isinstance(recovery, BrokerUnavailable):
+                topic.state = State.CONFIRMED
+                self._confirmed.add(name)
+                self._note_problem(str(recovery))
+                continue
+            if topic.place is not None:  # Somebody is subscribed.
+                if recovery.recovered:
+                    for publication in recovery.publications:
+                        self._receiver.receive(publication)
+                else:
+                    self._receiver.lose(name)
+            topic.place = recovery.position
 
     # What comes
 
@@ -405,17 +436,34 @@ class Listener:
 
         :return: whether there is nothing to listen to any more.
         """
-        has_members = False
+        is_needed = False
         if not self._is_closed:
             self._forget_unused(connection, now)
             self._check(now)
-            has_members = self._on_tick()
+            if self._confirmed:
+                self._activate()
+            is_needed = self._beat()
         with self._changed:
-            if (self._topics or has_members) and not self._is_closed:
+            if (self._topics or is_needed) and not self._is_closed:
                 return False
             self._thread = None
             self._is_connected = False
             return True
+
+    def _beat(self) -> bool:
+        """Do what else is done each second.
+
+        What Redis refuses to write is no reason to listen to it no longer.
+
+        :return: whether the task is needed, whatever is subscribed to.
+        """
+        try:
+            is_needed = self._on_tick()
+        except BrokerUnavailable as error:
+            self._note_problem(str(error))
+            return True
+        self._note_health()
+        return is_needed
 
     def _forget_unused(self, connection: Connection, now: float) -> None:
         """Unsubscribe from what nobody has wanted for a while."""
@@ -424,7 +472,8 @@ class Listener:
             for name, topic in list(self._topics.items()):
                 if (
                     topic.count <= 0
-                    and topic.state is State.ACTIVE
+                    # Its confirmation would come behind the end of the subscription.
+                    and topic.state is not State.ASKED
                     and now - topic.unused_since >= UNSUBSCRIBE_DELAY
                 ):
                     del self._topics[name]

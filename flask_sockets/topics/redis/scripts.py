@@ -103,18 +103,20 @@ end
 return is_new and 1 or 0
 """
 
-# KEYS: as for JOIN. ARGV: member, socket.
+# KEYS: the first three of JOIN. ARGV: member, socket. Returns the info that the socket
+# has brought, if it was the last one of the member.
 LEAVE = """
 local order, infos, sockets = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('ZREM', sockets, ARGV[2]) == 0 then
-    return 0
+    return false
 end
+local info = redis.call('HGET', infos, ARGV[2])
 redis.call('HDEL', infos, ARGV[2])
 if redis.call('EXISTS', sockets) == 1 then
-    return 0
+    return false
 end
 redis.call('ZREM', order, ARGV[1])
-return 1
+return info or 'null'
 """
 
 # KEYS: the order of the members, their infos. ARGV: how many to list, what the keys
@@ -131,7 +133,32 @@ end
 return found
 """
 
-ALL = (PUBLISH, READ, JOIN, LEAVE, MEMBERS)
+# A process counts as dead if it was silent for a while, was seen to be so, and has
+# stayed silent since then. So nobody is taken for dead only because Redis was away.
+#
+# KEYS: the processes by their last heartbeat, and when which of them were seen to be
+# silent. ARGV: seconds of silence, seconds between seeing that and death, seconds after
+# which all that is forgotten.
+DEAD = """
+local beats, seen = KEYS[1], KEYS[2]
+local now = tonumber(redis.call('TIME')[1])
+local silent = redis.call('ZRANGEBYSCORE', beats, '-inf', now - ARGV[1], 'WITHSCORES')
+local dead = {}
+for i = 1, #silent, 2 do
+    local process, beat = silent[i], silent[i + 1]
+    local known = redis.call('HGET', seen, process) or ''
+    local known_beat, known_at = string.match(known, '^(%S+) (%S+)$')
+    if known_beat ~= beat then
+        redis.call('HSET', seen, process, beat .. ' ' .. now)
+        redis.call('EXPIRE', seen, ARGV[3])
+    elseif now - tonumber(known_at) >= tonumber(ARGV[2]) then
+        dead[#dead + 1] = process
+    end
+end
+return dead
+"""
+
+ALL = (PUBLISH, READ, JOIN, LEAVE, MEMBERS, DEAD)
 
 
 class Keys(t.NamedTuple):
