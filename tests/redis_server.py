@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .certificates import make_certificate
@@ -180,7 +181,10 @@ class Sentinels:
         until(lambda: self._role() == "master", "a new master")
 
     def _role(self) -> str:
-        return str(self.replica.client().info("replication")["role"])
+        try:
+            return str(self.replica.client().info("replication")["role"])
+        except RedisConnectionError:  # A new master closes all its connections.
+            return ""
 
     def _link(self) -> str:
         return str(self.replica.client().info("replication")["master_link_status"])

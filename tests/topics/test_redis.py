@@ -258,6 +258,19 @@ def test_no_thread_is_left_by_a_hundred_lost_connections(
     assert len(admin.client_list()) <= 3
 
 
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers, and what stands before them, close connections that nobody uses."""
+    monkeypatch.setattr("flask_sockets.topics.redis.calls.IDLE_TIME", 0)
+    broker, _ = start_on(server)
+    publish(broker, "a", b"1", options=HISTORY)
+    server.client().client_kill_filter(_type="normal", skipme=True)
+    publish(broker, "a", b"2", options=HISTORY)
+    read = broker.read_history("a", HISTORY, 10)
+    assert [p.payload for p in read.publications] == [b"1", b"2"]
+
+
 def test_scripts_that_redis_has_dropped_are_loaded_again(server: RedisServer) -> None:
     broker, listener = start_on(server)
     subscribe(broker, "a", options=HISTORY)

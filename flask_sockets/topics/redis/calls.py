@@ -31,6 +31,10 @@ TIMEOUT = 5.0
 #: How long after a failure to connect no other attempt is made, in seconds.
 RETRY_INTERVAL = 0.2
 
+#: After how many seconds without a command the connection may have been closed, by
+#: Redis or by something on the way.
+IDLE_TIME = 1.0
+
 #: How many commands are sent in one write.
 MAX_BATCH = 512
 
@@ -76,6 +80,7 @@ class Calls:
         # Held by whoever uses the connection.
         self._turn = threading.Lock()
         self._connection: Connection | None = None
+        self._used_at = 0.0
         self._retry_at = 0.0
         self._last_error: Exception | None = None
         # Of the Redis that is connected to. Another one may have lost something.
@@ -212,6 +217,8 @@ class Calls:
             self._drop()
 
     def _open(self) -> Connection:
+        if self._connection is not None and self._is_stale(self._connection):
+            self._drop()
         if self._connection is None:
             if self._last_error is not None and time.monotonic() < self._retry_at:
                 raise self._last_error
@@ -228,7 +235,18 @@ class Calls:
                     self._retry_at = time.monotonic() + RETRY_INTERVAL
                 raise
             self._connection = connection
+        self._used_at = time.monotonic()
         return self._connection
+
+    def _is_stale(self, connection: Connection) -> bool:
+        """Whether the connection was closed while nobody used it."""
+        if time.monotonic() - self._used_at < IDLE_TIME:
+            return False
+        try:
+            # Nothing was asked, so that nothing but the end can have come.
+            return connection.can_read(timeout=0)
+        except (RedisError, OSError):
+            return True
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
