@@ -15,6 +15,8 @@ from . import _flask
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .websocket import WebSocket
+
 
 class Scope(enum.Enum):
     """How long the context of a handler lasts."""
@@ -53,6 +55,13 @@ class Pauses:
         if self._identify() == self._handler:
             for function in self.after:
                 function()
+
+
+def pauses_of(websocket: WebSocket) -> Pauses:
+    """The pauses of the handler that begins in this greenlet or thread."""
+    if websocket.pauses is None:
+        websocket.pauses = Pauses(websocket.connection.transport.identify)
+    return websocket.pauses
 
 
 class Holder(t.Protocol):

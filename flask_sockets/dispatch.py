@@ -12,7 +12,8 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from . import _flask
-from .contexts import MessageContexts, Pauses, Scope
+from .contexts import MessageContexts, Scope, pauses_of
+from .database import watch_for_held_connections
 from .exceptions import ConnectionClosed
 from .handshake import (
     build_answer,
@@ -329,6 +330,8 @@ class SocketRequest:
         )
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         clients.add(self.websocket, handover.handler)
+        if self.app.debug:
+            self.watch_for_held_connections(self.websocket)
         if handover.is_upgraded:
             self.is_upgraded = True
             self.saved_session = SavedSession(self.app, self.session, ())
@@ -468,6 +471,16 @@ class SocketRequest:
         except Exception as error:
             self.handle_error(error)
 
+    def watch_for_held_connections(self, websocket: WebSocket) -> None:
+        look = watch_for_held_connections(
+            websocket,
+            str(self.request.url_rule),
+            self.app.extensions["sockets"].told_of_connections,
+            self.app.logger,
+        )
+        if look is not None:
+            pauses_of(websocket).before.append(look)
+
     # The context
 
     def begin_message_contexts(self) -> None:
@@ -477,8 +490,8 @@ class SocketRequest:
         if websocket is None or self.contexts is not None:
             return
         self.contexts = contexts = MessageContexts(self)
-        pauses = websocket.pauses = Pauses(websocket.connection.transport.identify)
-        pauses.before.append(contexts.leave)
+        pauses = pauses_of(websocket)
+        pauses.before.insert(0, contexts.leave)
         pauses.after.append(contexts.enter)
 
     def leave_context(self, error: BaseException | None = None) -> None:

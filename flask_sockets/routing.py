@@ -233,6 +233,9 @@ class AppSockets:
         self._converters: Mapping[str, type[BaseConverter]] = {}
         #: Those that the app's WebSockets subscribe to.
         self.topics = AppTopics(app)
+        #: The rules whose handlers were told that they wait with a database connection
+        #: checked out.
+        self.told_of_connections: set[str] = set()
 
         def dispatch() -> None:
             """Handle a WebSocket."""
