@@ -22,7 +22,8 @@ TIMEOUT = 5.0
 
 
 class SocketTestClientMixin(_ClientBase):
-    """Adds :meth:`websocket` to a subclass of :class:`flask.testing.FlaskClient`.
+    """Adds the method ``websocket`` to a subclass of
+    :class:`flask.testing.FlaskClient`: see :meth:`.SocketTestClient.websocket`.
 
     .. versionadded:: 1.0
     """
@@ -99,7 +100,7 @@ class SocketTestClient(SocketTestClientMixin, FlaskClient):
 
     ``app.test_client()`` returns it; a type checker has to be told:
     ``client = t.cast(SocketTestClient, app.test_client())``. A subclass of this can be
-    an app's ``test_client_class``. Other classes get :meth:`websocket` added.
+    an app's ``test_client_class``. Other classes get ``websocket`` added.
 
     .. versionadded:: 1.0
     """

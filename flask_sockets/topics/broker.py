@@ -80,7 +80,7 @@ class Receiver(t.Protocol):
     def member_left(self, topic: str, member: str, info: t.Any) -> None:
         """Tell the app of a member whose process has ended without telling it.
 
-        Of members whose last socket leaves in the ordinary way :meth:`Broker.leave`
+        Of members whose last socket leaves in the ordinary way :meth:`.Broker.leave`
         tells, which was called for it.
         """
 
@@ -92,7 +92,7 @@ class Broker(abc.ABC):
     """Brings publications to every process that has subscribers, in one order.
 
     What a process publishes comes back to the process itself in the same way as to the
-    others, through :meth:`Receiver.receive`: that makes the order the same everywhere.
+    others, through :meth:`.Receiver.receive`: that makes the order the same everywhere.
 
     All methods but :meth:`start` may be called from several threads and greenlets at
     the same time. They may wait, unless they say otherwise, and while they do other
@@ -210,7 +210,7 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     def disconnect(self, topic: str, code: int, reason: str) -> None:
-        """Call :meth:`Receiver.disconnect` in all processes.
+        """Call :meth:`.Receiver.disconnect` in all processes.
 
         :raises BrokerUnavailable: if they can't be told now.
         """

@@ -1,0 +1,1 @@
+"""What docs/ says is done here, as it stands there."""

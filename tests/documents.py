@@ -1,0 +1,95 @@
+"""The code blocks of the README and of docs/, as a reader copies them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+from pathlib import Path
+
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).parents[1]
+
+#: Backticks, and either a language or a directive of MyST, whose argument that is.
+_BLOCK = re.compile(
+    r"^(?P<fence>```+)(?:(?P<language>\w+)|\{code-block\} (?P<argument>\w+))\n"
+    r"(?P<options>(?::[\w-]+:[^\n]*\n)*)\n?(?P<text>.*?)^(?P=fence)$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One block of code."""
+
+    language: str
+    text: str
+    #: The file that the reader is told to write this into, or another title.
+    caption: str | None
+    #: Where the text begins in the file.
+    line: int
+
+
+class Document:
+    """A file in Markdown.
+
+    :param path: where it is in the repository.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        text = (ROOT / path).read_text()
+        self.blocks = [_read(match) for match in _BLOCK.finditer(text)]
+
+    def find(self, text: str, language: str | None = None) -> str:
+        """The only block with a text in it, and, if it is given, of a language."""
+        found = [
+            block.text
+            for block in self.blocks
+            if text in block.text and language in (None, block.language)
+        ]
+        assert len(found) == 1, f"{len(found)} blocks of {self.path} have {text!r}."
+        return found[0]
+
+    def captioned(self, caption: str) -> str:
+        """The last block with a caption: a reader has overwritten the others."""
+        return [block.text for block in self.blocks if block.caption == caption][-1]
+
+    def run_python(self, names: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Run the Python of the document as one module, and return its names.
+
+        Each line has the number that it has in the document, for tracebacks.
+
+        :param names: those that are there before.
+        """
+        names = {"__name__": "app", **(names or {})}
+        for block in self.blocks:
+            if block.language == "python":
+                run_block(block, names, self.path)
+        return names
+
+
+def run_block(block: Block, names: dict[str, t.Any], path: str) -> None:
+    source = "\n" * (block.line - 1) + block.text
+    exec(compile(source, path, "exec", dont_inherit=True), names)
+
+
+def _read(match: re.Match[str]) -> Block:
+    options = dict(
+        t.cast("tuple[str, str]", re.split(r":\s*", line[1:], maxsplit=1))
+        for line in match["options"].splitlines()
+    )
+    return Block(
+        language=match["language"] or match["argument"],
+        text=match["text"],
+        caption=options.get("caption"),
+        line=match.string.count("\n", 0, match.start("text")) + 1,
+    )
+
+
+def echoes(port: int, scheme: str = "ws", **options: t.Any) -> bool:
+    """Whether the route ``/echo`` of a server on 127.0.0.1 does what it is for."""
+    with connect(f"{scheme}://127.0.0.1:{port}/echo", **options) as client:
+        client.send("hello")
+        return bool(client.recv(timeout=60) == "hello")
