@@ -124,6 +124,12 @@ class _CertificateType(click.Path):
     f" both with wildcards. Multiple ones are separated by {os.path.pathsep!r}.",
 )
 @click.option(
+    "--poll/--no-poll",
+    default=False,
+    help="Look for changes of files, where the system does not tell of them. Mounts of"
+    " such a kind are noticed on Linux.",
+)
+@click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=1.0,
@@ -156,6 +162,7 @@ def wsrun_command(
     live: bool,
     extra_files: list[str] | None,
     exclude_patterns: list[str] | None,
+    poll: bool,
     grace: float,
     preload: tuple[str, ...],
     routes: bool,
@@ -213,6 +220,7 @@ def wsrun_command(
             live=live,
             extra_files=tuple(extra_files or ()),
             exclude_patterns=tuple(exclude_patterns or ()),
+            poll=poll,
             grace=grace,
             preload=preload,
             routes=routes,

@@ -40,6 +40,8 @@ class Settings:
     extra_files: tuple[str, ...]
     #: Patterns of paths that never count.
     exclude_patterns: tuple[str, ...]
+    #: Whether files are looked at again and again, instead of waiting to be told.
+    poll: bool
     #: Seconds that open WebSockets and requests get before they are cut.
     grace: float
     #: Third-party modules that are imported once, in the process servers are forked of.

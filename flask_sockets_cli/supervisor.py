@@ -360,6 +360,7 @@ class Supervisor:
             self._settings.app,
             (*self._settings.extra_files, *self._dotenv_files()),
             self._settings.exclude_patterns,
+            self._settings.poll,
             lambda event: self._inbox.put((_FILES, event)),
             warn,
         )

@@ -49,6 +49,7 @@ class Changes:
     :param app: the import path of the app.
     :param extra_files: as for :class:`Rules`.
     :param exclude_patterns: as for :class:`Rules`.
+    :param polls: whether files are looked at, where the system may not tell of changes.
     :param put: called with each event, in a thread of watchdog's.
     :param warn: called with a sentence when the watching has become worse.
     """
@@ -58,6 +59,7 @@ class Changes:
         app: str | None,
         extra_files: t.Iterable[str],
         exclude_patterns: t.Iterable[str],
+        polls: bool,
         put: t.Callable[[Event | Lost], object],
         warn: t.Callable[[str], object],
     ) -> None:
@@ -78,7 +80,9 @@ class Changes:
         self._rules = Rules(extra_files, exclude_patterns)
         self._rules.add_root(import_root(app))
         self._rules.add_extra_roots()
-        self._watcher = Watcher(put, lambda: put(Lost()), warn)
+        self._watcher = Watcher(
+            put, lambda: put(Lost()), warn, polls, self._rules.prunes
+        )
         self._watch()
         # The watching has begun, and no server has read anything: whatever is edited
         # from here on has an event, and another content than this.
@@ -86,7 +90,7 @@ class Changes:
 
     @property
     def way(self) -> str:
-        """How files are watched, for the banner: ``watchdog`` or ``polling``."""
+        """How files are watched, for the banner: as :attr:`Watcher.way` says."""
         return self._watcher.way
 
     @property

@@ -1,6 +1,6 @@
 """Watches directories with watchdog's observer: passes on every event that may matter,
-tells when events were lost, and falls back to polling where the system has run out of
-watches.
+tells when events were lost, and polls where the system has run out of watches, where
+the person asks for it, and on file systems that do not tell of all changes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from watchdog import events
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
-from watchdog.observers.polling import PollingObserver
 
 from ._watchdog import MISSES_DIRECTORIES, tell_losses
+from .events import Event
+from .mounts import Mount, Mounts
+from .poller import Poller
 
 #: What watchdog is asked for. Else it would also tell of files that are only read, and
 #: to read them all after a loss would be the next one.
@@ -37,7 +39,7 @@ _ATTEMPTS = 10
 
 _LIMIT_ADVICE = (
     "The system's limit of watched files is reached ({error}), so changes are looked"
-    " for once a second instead, which is slower."
+    " for instead, which is slower."
 )
 _LINUX_ADVICE = (
     " To raise the limit:"
@@ -61,21 +63,33 @@ class Watcher:
     :param lost: called, in whatever thread, when events were lost. It is not called
         again before :meth:`watch_anew` has been.
     :param warn: called with a sentence when the watching has become worse.
+    :param polls: whether all directories are polled.
+    :param passes_over: says of a directory that is polled whether it is not looked
+        into.
+    :param mounts: the file systems, by default those that are there.
     """
 
     def __init__(
         self,
-        found: t.Callable[[FileSystemEvent], object],
+        found: t.Callable[[Event], object],
         lost: t.Callable[[], object],
         warn: t.Callable[[str], object],
+        polls: bool = False,
+        passes_over: t.Callable[[str], bool] = lambda directory: False,
+        mounts: Mounts | None = None,
     ) -> None:
         self._handler = _Handler(found)
+        self._poller = Poller(found, passes_over)
+        self._mounts = Mounts.of_this_process() if mounts is None else mounts
+        # Those of them that are polled.
+        self._polled: dict[Mount, None] = {}
+        self._observer: BaseObserver | None = None
         self._tell_lost = lost
         self._warn = warn
         self._warned: set[str] = set()
         self._watched: dict[str, bool] = {}
         self._watches: dict[str, ObservedWatch] = {}
-        self._polls = False
+        self._polls = polls
         self._limit: OSError | None = None
         self._whole = True
         tell_losses(self._lost)
@@ -83,10 +97,17 @@ class Watcher:
 
     @property
     def way(self) -> str:
-        """How directories are watched: ``watchdog``, as the system tells of changes, or
-        ``polling``.
+        """How directories are watched, for the person: with ``watchdog``, as the system
+        tells of changes, or ``polling``, or with both.
         """
-        return "polling" if self._polls else "watchdog"
+        if self._polls:
+            return "polling"
+
+        if not self._polled:
+            return "watchdog"
+
+        mounts = ", ".join(f"{m.directory!r} ({m.type})" for m in self._polled)
+        return f"watchdog, and polling in {mounts}, which may not tell of changes"
 
     def watch(self, directories: t.Mapping[str, bool]) -> None:
         """Watch more directories.
@@ -105,7 +126,7 @@ class Watcher:
             if self._polls:
                 raise
 
-            self._observer.stop()
+            self._stop_observer()
             self._poll(error)
             new = {**self._watched, **new}
             self._schedule(new)
@@ -118,7 +139,8 @@ class Watcher:
         """Watch these directories and no others, after events were lost: directories
         may have come of which nobody has heard.
         """
-        self._observer.stop()
+        self._stop_observer()
+        self._poller.forget_all()
         self._watched.clear()
         self._watches.clear()
         self._whole = True
@@ -147,32 +169,51 @@ class Watcher:
             d for d in self._watched if os.path.join(d, "").startswith(below)
         ]:
             del self._watched[watched]
+            self._poller.forget(watched)
 
             # Else watchdog would take it for watched already.
-            with contextlib.suppress(KeyError):
-                self._observer.unschedule(self._watches.pop(watched))
+            if self._observer is not None and watched in self._watches:
+                with contextlib.suppress(KeyError):
+                    self._observer.unschedule(self._watches.pop(watched))
 
     def stop(self) -> None:
-        self._observer.stop()
+        self._poller.stop()
+        self._stop_observer()
 
     def _start(self) -> None:
+        if self._polls:
+            return
+
         try:
-            self._observer: BaseObserver = (
-                PollingObserver() if self._polls else Observer()
-            )
+            self._observer = Observer()
         except OSError as error:
             self._poll(error)
         else:
             self._observer.start()
 
+    def _stop_observer(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer = None
+
     def _poll(self, error: OSError) -> None:
         advice = _LINUX_ADVICE if sys.platform == "linux" else ""
         self._warn(_LIMIT_ADVICE.format(error=error.strerror or error) + advice)
         self._polls = True
-        self._start()
 
     def _schedule(self, directories: t.Mapping[str, bool]) -> None:
         for directory, recursive in directories.items():
+            mount = self._mounts.silent_one_of(directory)
+
+            if self._polls or self._observer is None or mount is not None:
+                self._poller.watch(directory, recursive)
+                self._polled.update({mount: None} if mount is not None else {})
+                continue
+
+            for below in self._mounts.silent_ones_below(directory) if recursive else ():
+                self._poller.watch(below.directory, recursive=True)
+                self._polled[below] = None
+
             # One that has vanished meanwhile has nothing to tell. watchdog 6 also fails
             # for the sake of a directory below that vanishes as it gets there.
             for attempt in range(_ATTEMPTS):
@@ -215,7 +256,7 @@ class Watcher:
 
 
 class _Handler(FileSystemEventHandler):
-    def __init__(self, found: t.Callable[[FileSystemEvent], object]) -> None:
+    def __init__(self, found: t.Callable[[Event], object]) -> None:
         self._found = found
 
     def on_any_event(self, event: FileSystemEvent) -> None:

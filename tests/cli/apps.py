@@ -53,6 +53,7 @@ SETTINGS = Settings(
     live=False,
     extra_files=(),
     exclude_patterns=(),
+    poll=False,
     grace=1.0,
     preload=(),
     routes=False,

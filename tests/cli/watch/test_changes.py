@@ -24,7 +24,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def changes(module: Path) -> Iterator[Changes]:
     # The events that watchdog finds are left alone: the tests make their own.
-    changes = Changes(None, (), (), lambda event: None, lambda warning: None)
+    changes = Changes(None, (), (), False, lambda event: None, lambda warning: None)
     changes.learn({str(module): digest(b"old")}, ())
     yield changes
     changes.stop()
