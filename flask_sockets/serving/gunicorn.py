@@ -7,10 +7,12 @@ import socket
 import typing as t
 
 import gevent
+from gunicorn.config import WorkerConnections
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from ..wire import registry
-from . import proxy_protocol
+from . import farewell, proxy_protocol
+from .descriptors import connections_within, raise_limit
 from .escape import escaped
 from .handler import WebSocketHandler
 from .tls import TLSHandshakes
@@ -151,7 +153,7 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
 
     def close(self) -> None:
         super().close()
-        registry.close_all(*registry.SERVER_RESTART)
+        self.worker.take_leave()
         # Browsers keep connections open for their next request. The worker would wait
         # for them until its patience ends. A request that has come already is still
         # read and answered.
@@ -171,25 +173,60 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
 class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     """``gunicorn -k flask_sockets.worker``: gevent's WSGI server with WebSockets.
 
-    Open WebSockets get a Close frame with code 1012 when the worker stops, and have
-    gunicorn's ``--graceful-timeout`` to end.
+    When the worker stops, its open WebSockets get a Close frame with code 1012, some
+    hundred of them in a second, or more if gunicorn's ``--graceful-timeout`` is too
+    short for that. What is left of them after three quarters of that time is cut.
     """
 
     wsgi_handler = GunicornHandler
 
     alive: bool
     nr: int
+    worker_connections: int
     _is_quitting = False
+    _is_taking_leave = False
+    # Whether the arbiter starts another worker only when this one has ended.
+    _is_replaced_later = False
 
     def server_class(self, *args: t.Any, **kwargs: t.Any) -> GunicornServer:
         """Make the server for a listening socket."""
         return GunicornServer(*args, worker=self, **kwargs)
+
+    def run(self) -> None:
+        """Serve until the worker has to end."""
+        if self.cfg.worker_connections == WorkerConnections.default:
+            self._raise_connections()
+        super().run()
+
+    def _raise_connections(self) -> None:
+        """Take more connections than gunicorn's default, which is meant for requests.
+
+        A worker has as many of these as it can work on. WebSockets are mostly idle.
+        """
+        descriptors = raise_limit()
+        connections = connections_within(descriptors)
+        if connections > self.worker_connections:
+            self.worker_connections = connections
+        self.log.info(
+            "This worker takes up to %d connections, having %d file descriptors."
+            " '--worker-connections' sets another number.",
+            self.worker_connections,
+            descriptors,
+        )
+
+    def take_leave(self) -> None:
+        """Tell the WebSockets of all servers that the worker ends."""
+        if not self._is_taking_leave:
+            self._is_taking_leave = True
+            is_alone = self._is_replaced_later and self.cfg.workers == 1
+            gevent.spawn(farewell.take_leave, self.cfg.graceful_timeout, is_alone)
 
     def count_request(self) -> None:
         """Stop when there were as many requests as ``--max-requests`` says."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
+            self._is_replaced_later = True
             self.alive = False
 
     def handle_quit(self, sig: int, frame: t.Any) -> None:

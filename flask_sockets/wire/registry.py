@@ -8,6 +8,7 @@ however many there are.
 from __future__ import annotations
 
 import atexit
+import functools
 import heapq
 import itertools
 import logging
@@ -19,7 +20,7 @@ import weakref
 from .keepalive import NEVER
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .scheduler import Scheduler
     from .transport import Transport
@@ -59,6 +60,9 @@ class Connection(t.Protocol):
 
     def go_away(self, code: int, reason: str) -> None:
         """Start to close the connection."""
+
+    def lose(self) -> None:
+        """Cut the connection."""
 
 
 class Entry:
@@ -177,13 +181,27 @@ class Keeper:
         with self._mutex:
             return [e.connection for e in self.entries if e.connection is not None]
 
+    def untold(self) -> list[Connection]:
+        """The connections that nobody has started to close."""
+        return [c for c in self.connections() if not c.is_closed]
+
     def close_all(self, code: int, reason: str) -> None:
         """Close the connections of this scheduler, on which it has to be called."""
+        close_each(self.connections(), code, reason)
+
+    def cut_all(self) -> None:
+        """Cut them. On the scheduler as well."""
         for connection in self.connections():
-            try:
-                connection.go_away(code, reason)
-            except Exception:  # The others are told all the same.
-                logger.exception("Closing a WebSocket failed.")
+            connection.lose()
+
+
+def close_each(connections: Iterable[Connection], code: int, reason: str) -> None:
+    """Close connections of one scheduler, on which it has to be called."""
+    for connection in connections:
+        try:
+            connection.go_away(code, reason)
+        except Exception:  # The others are told all the same.
+            logger.exception("Closing a WebSocket failed.")
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
@@ -221,8 +239,37 @@ def close_all(code: int, reason: str = "") -> None:
         if not keeper.entries:
             continue
         keeper.scheduler.run_or_call_soon(
-            lambda keeper=keeper: keeper.close_all(code, reason)  # type: ignore[misc]
+            functools.partial(keeper.close_all, code, reason)
         )
+
+
+def close_some(limit: int, code: int, reason: str = "") -> None:
+    """Tell some of those that :func:`close_all` would tell, and that aren't closing.
+
+    :param limit: how many.
+    """
+    for keeper in list(_keepers):
+        some = keeper.untold()[:limit]
+        limit -= len(some)
+        if some:
+            keeper.scheduler.run_or_call_soon(
+                functools.partial(close_each, some, code, reason)
+            )
+
+
+def untold_count() -> int:
+    """How many WebSockets of this process are open, and nobody has started to close."""
+    return sum(len(keeper.untold()) for keeper in list(_keepers))
+
+
+def cut_all() -> None:
+    """Cut all WebSockets of this process, so that their handlers find the end.
+
+    Returns at once, and may be called from any thread.
+    """
+    for keeper in list(_keepers):
+        if keeper.entries:
+            keeper.scheduler.run_or_call_soon(keeper.cut_all)
 
 
 def open_count() -> int:

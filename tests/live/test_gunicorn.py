@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import socket
@@ -217,4 +218,30 @@ def test_handler_may_take_longer_than_its_request() -> None:
         with Raw(server.port) as raw:
             raw.connect("/slow?seconds=2")
             assert raw.read_frame() == (1, b"slow")
+        server.assert_log_is_clean()
+
+
+#: Runs a module with few descriptors: the first number of them, or the second if the
+#: process asks for more.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (1010, 1500))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_worker_takes_as_many_connections_as_it_has_descriptors_for() -> None:
+    """Unless it is told how many, as above. It asks for more than it has at first."""
+    way = dataclasses.replace(WORKER, command=("-c", LIMITED, *WORKER.command))
+    with way.serve("bare:app") as server:
+        server.wait_for_log(
+            "takes up to 1350 connections, having 1500 file descriptors"
+        )
+        with contextlib.ExitStack() as stack:
+            # More than gunicorn's default.
+            raws = [stack.enter_context(Raw(server.port)) for _ in range(1010)]
+            for raw in raws[:5] + raws[-5:]:
+                raw.send(GET)
+                assert raw.read_response()[0] == 200
+        assert "connections open" not in server.log
         server.assert_log_is_clean()

@@ -48,6 +48,8 @@ def test_hub_hears_in_time_of_what_a_thread_wants(greenlets: Flavour) -> None:
 
         def go_away(self, code: int, reason: str) -> None: ...
 
+        def lose(self) -> None: ...
+
     keeper = keeper_for(ws.connection.transport.scheduler)
     entry = keeper.keep(Looked())
     try:

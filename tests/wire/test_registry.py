@@ -52,6 +52,8 @@ class Kept:
     def go_away(self, code: int, reason: str) -> None:
         raise RuntimeError("expected")
 
+    def lose(self) -> None: ...
+
 
 @pytest.fixture
 def transport(flavour: Flavour) -> Transport:

@@ -1,5 +1,7 @@
 """Handlers that end in various ways, for tests that count bytes."""
 
+import os
+
 from flask import Flask, request, request_started
 
 from flask_sockets import Sockets
@@ -48,6 +50,13 @@ def wait(ws):
     app.logger.warning("waiting")
     ws.receive()
     app.logger.warning("code %s", ws.close_code)
+
+
+@sockets.route("/pid")
+def pid(ws):
+    """For clients that come back, perhaps to another process."""
+    ws.send(str(os.getpid()))
+    ws.wait_closed()
 
 
 @sockets.route("/outbox")
