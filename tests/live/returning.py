@@ -35,6 +35,7 @@ class ReturningClients:
         #: How often they were closed, by code.
         self.codes: collections.Counter[int] = collections.Counter()
         self._loop = asyncio.new_event_loop()
+        self._all: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> ReturningClients:
@@ -42,7 +43,7 @@ class ReturningClients:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._loop.call_soon_threadsafe(self._all.cancel)
+        self._loop.call_soon_threadsafe(lambda: self._all and self._all.cancel())
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
@@ -63,17 +64,19 @@ class ReturningClients:
         assert self.complaints == []
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._stay_all())
-
-    async def _stay_all(self) -> None:
-        self._all = asyncio.gather(*(self._stay(n) for n in range(self._count)))
         try:
-            await self._all
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._stay_all())
         except asyncio.CancelledError:
             pass
         except Exception as error:
             self.complaints.append(repr(error))
+
+    async def _stay_all(self) -> None:
+        self._all = asyncio.current_task()
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._count):
+                group.create_task(self._stay(number))
 
     async def _stay(self, number: int) -> None:
         retries = 0
