@@ -186,7 +186,7 @@ def test_sync_worker_is_told_apart() -> None:
 
 def test_plain_http_at_a_tls_port_is_one_line(certificate: tuple[str, str]) -> None:
     with with_tls(WORKER, certificate).serve("bare:app") as server:
-        server.wait_for_log("bare app loaded")
+        server.wait_for_log("takes up to")
         lines = len(server.log.splitlines())
         with Raw(server.port) as raw:
             raw.send(GET)
