@@ -130,6 +130,12 @@ class _CertificateType(click.Path):
     " such a kind are noticed on Linux.",
 )
 @click.option(
+    "--fork/--no-fork",
+    default=True,
+    help="Fork servers from a warm process, or start each one anew, as it is done on"
+    " Windows and under the debugger of an IDE in any case.",
+)
+@click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=1.0,
@@ -163,6 +169,7 @@ def wsrun_command(
     extra_files: list[str] | None,
     exclude_patterns: list[str] | None,
     poll: bool,
+    fork: bool,
     grace: float,
     preload: tuple[str, ...],
     routes: bool,
@@ -221,6 +228,7 @@ def wsrun_command(
             extra_files=tuple(extra_files or ()),
             exclude_patterns=tuple(exclude_patterns or ()),
             poll=poll,
+            fork=fork,
             grace=grace,
             preload=preload,
             routes=routes,

@@ -10,6 +10,7 @@ import enum
 import queue
 import signal
 import socket
+import sys
 import time
 import types
 import typing as t
@@ -27,7 +28,7 @@ from .terminal import (
     say,
     warn,
 )
-from .warm_process import Gone, WarmProcess, can_fork
+from .warm_process import Gone, WarmProcess, can_fork, can_fork_with_libraries
 
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
@@ -39,6 +40,15 @@ _MARGIN = 0.25
 #: Seconds in which a second signal to end is the first one once more: programs that
 #: start others pass on the Ctrl-C that the terminal has sent to all of them anyway.
 _SAME_REQUEST = 0.1
+
+#: Seconds after which Windows is asked whether Ctrl-C has come, which it does not tell
+#: somebody who waits.
+_LONGEST_WAIT = 0.5 if sys.platform == "win32" else None
+
+_NO_PRELOAD = (
+    "Modules can't be kept imported here ('--preload'), since no server is forked, or"
+    " since macOS may end processes that are forked with them."
+)
 
 #: In the inbox: where events of files come from.
 _FILES = object()
@@ -86,19 +96,14 @@ class Supervisor:
     :param settings: what the command was asked for.
     :param listener: the bound and listening socket. It stays open while the processes
         that accept from it come and go, so no connection is ever refused.
-    :param forks: whether servers are forked, by default where that is possible.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        listener: socket.socket,
-        forks: bool | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        self._forks = can_fork() if forks is None else forks
-        self._display = Display(settings, self._forks)
+        self._forks = settings.fork and can_fork()
+        self._keeps_libraries = self._forks and can_fork_with_libraries()
+        self._display = Display(settings, self._keeps_libraries)
         self._restore_terminal = keep_terminal()
         # A signal's handler puts into it while this thread may be reading from it,
         # which is what a SimpleQueue allows and a Queue does not.
@@ -116,6 +121,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve. Return the exit status."""
+        if self._settings.preload and not self._keeps_libraries:
+            warn(_NO_PRELOAD)
+
         with self._signals():
             try:
                 self._start_warm()
@@ -166,7 +174,11 @@ class Supervisor:
         moments = [
             at for at in (self._kill_at(), self._changes_due()) if at is not None
         ]
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+        if not moments:
+            return _LONGEST_WAIT
+
+        return max(0.0, min(moments) - time.monotonic())
 
     def _kill_at(self) -> float | None:
         return None if self._server is None else self._server.kill_at
@@ -194,9 +206,8 @@ class Supervisor:
     # The processes below
 
     def _start_warm(self) -> WarmProcess:
-        self._warm = WarmProcess(
-            self._listener, self._forks, self._settings.preload, self._inbox
-        )
+        preload = self._settings.preload if self._keeps_libraries else ()
+        self._warm = WarmProcess(self._listener, self._forks, preload, self._inbox)
         return self._warm
 
     def _go_on(self) -> None:

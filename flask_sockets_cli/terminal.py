@@ -80,12 +80,12 @@ class Display:
     """Tells the person what happens to the app, and remembers what was told.
 
     :param settings: what the command was asked for.
-    :param forks: whether modules can be kept imported for the next server.
+    :param keeps_libraries: whether they can be kept imported for the next server.
     """
 
-    def __init__(self, settings: Settings, forks: bool) -> None:
+    def __init__(self, settings: Settings, keeps_libraries: bool) -> None:
         self._settings = settings
-        self._forks = forks
+        self._keeps_libraries = keeps_libraries
         self._banner_shown = False
         self._routes: list[list[str]] | None = None
         self._pin: str | None = None
@@ -117,7 +117,7 @@ class Display:
 
         if load.error is not None:
             notice(f"The app could not be loaded ({load.error}). Waiting for a change.")
-        elif self._forks and self._settings.reload:
+        elif self._keeps_libraries and self._settings.reload:
             self._advise(load.seconds, load.slow_imports)
 
     def reloading(self, paths: t.Collection[str], since: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import queue
@@ -25,6 +24,13 @@ def can_fork() -> bool:
     """Whether the warm process can fork servers."""
     # A debugger has threads in it, which a forked process would lack.
     return hasattr(os, "fork") and not is_attached()
+
+
+def can_fork_with_libraries() -> bool:
+    """Whether servers can be forked of a process that has imported any libraries."""
+    # On macOS some of them use frameworks of the system, which may end a process that
+    # is forked afterwards.
+    return can_fork() and sys.platform != "darwin"
 
 
 class WarmProcess:
@@ -50,34 +56,30 @@ class WarmProcess:
         self.is_outdated = False
         self._forks = forks
         ours, theirs = socket.socketpair()
-        arguments = (theirs.fileno(), listener.fileno(), forks, preload)
         # The path comes first: else a file of the person's might be imported in place
         # of a module of the same name. Projects that were installed since this process
         # has started are in the path of the new one only.
-        code = (
+        beginning = (
             f"import sys; path = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
             " sys.path[:] = path + [p for p in sys.path[1:] if p not in path];"
-            f" from flask_sockets_cli.warm.main import main; main(*{arguments!r})"
+            " from flask_sockets_cli.warm.main import main;"
         )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        command = [sys.executable, *flags, "-c", code]
+
+        def command(*places: int) -> list[str]:
+            return [*flags, "-c", f"{beginning} main({places!r}, {forks}, {preload!r})"]
 
         with theirs, blocked():
             if sys.platform == "win32":
-                self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, env=environment()
-                )
+                from ._windows import start
 
-                for sock in (theirs, listener):
-                    shared = base64.b64encode(sock.share(self._process.pid))
-                    self._process.stdin.write(shared + b"\n")
-
-                self._process.stdin.flush()
+                self._process = start(command, environment(), (theirs, listener))
             else:
+                places = (theirs.fileno(), listener.fileno())
                 self._process = subprocess.Popen(
-                    command,
+                    [sys.executable, *command(*places)],
                     env=environment(),
-                    pass_fds=(theirs.fileno(), listener.fileno()),
+                    pass_fds=places,
                 )
 
         self._channel = Channel(ours)

@@ -8,7 +8,6 @@ the supervisor starts another one for the next load.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import socket
 import sys
@@ -22,21 +21,22 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def main(
-    channel_fd: int, listener_fd: int, forks: bool, preload: tuple[str, ...]
-) -> None:
+def main(places: tuple[int, ...], forks: bool, preload: tuple[str, ...]) -> None:
     """Warm up, then do as the supervisor says until it is gone.
 
-    :param channel_fd: the socket the supervisor is at the other end of.
-    :param listener_fd: the listening socket.
+    :param places: the descriptors of the socket that the supervisor is at the other end
+        of, and of the listening socket. On Windows, the handle they come from.
     :param forks: whether to fork a server for each load.
     :param preload: modules of the person's choice that are imported here, too.
     """
     leave_to_supervisor()
 
     if sys.platform == "win32":
-        channel_fd, listener_fd = (_take_over() for _ in range(2))
+        from .._windows import take_over
 
+        places = tuple(take_over(places[0]))
+
+    channel_fd, listener_fd = places
     channel = Channel(socket.socket(fileno=channel_fd))
     serve, read = warm_up()
 
@@ -52,13 +52,6 @@ def main(
     else:
         channel.detach()
         become_server(channel_fd, listener_fd, serve)
-
-
-def _take_over() -> int:
-    """A socket that the supervisor hands over where sockets are not inherited."""
-    shared = base64.b64decode(sys.stdin.buffer.readline())
-    sock: socket.socket = socket.fromshare(shared)  # type: ignore[attr-defined]
-    return sock.detach()
 
 
 def warm_up() -> tuple[Serve, dict[str, str]]:

@@ -54,6 +54,7 @@ SETTINGS = Settings(
     extra_files=(),
     exclude_patterns=(),
     poll=False,
+    fork=True,
     grace=1.0,
     preload=(),
     routes=False,

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from flask_sockets_cli.warm_process import Gone, WarmProcess
+from flask_sockets_cli.warm_process import (
+    Gone,
+    WarmProcess,
+    can_fork_with_libraries,
+)
 
 from ...process import PATIENCE
 from ..apps import SETTINGS, get, write_app
@@ -72,3 +76,12 @@ def test_server_accepts_nothing_before_it_is_told_to_serve(
 
         warm.send(do="serve")
         assert get(port) == (200, "version 1")
+
+
+@pytest.mark.parametrize(("system", "expected"), [("linux", True), ("darwin", False)])
+def test_libraries_are_kept_where_a_fork_is_safe_with_them(
+    monkeypatch: pytest.MonkeyPatch, system: str, expected: bool
+) -> None:
+    """On macOS one that uses a framework of the system may end what is forked."""
+    monkeypatch.setattr("sys.platform", system)
+    assert can_fork_with_libraries() is expected

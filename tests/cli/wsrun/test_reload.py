@@ -25,6 +25,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+#: Servers that are forked, and those that are started as on Windows.
+HOWEVER_IT_IS_STARTED = pytest.mark.parametrize("fork", ["--fork", "--no-fork"])
+
+
 def test_edit_is_served(tmp_path: Path) -> None:
     """An edited module is named, loaded and served."""
     app = write_app(tmp_path)
@@ -64,12 +68,13 @@ def test_edit_of_equal_size_in_the_same_second_is_served(tmp_path: Path) -> None
             assert get(port, "/v") == (200, version)
 
 
-def test_syntax_error_is_shown_and_mended(tmp_path: Path) -> None:
+@HOWEVER_IT_IS_STARTED
+def test_syntax_error_is_shown_and_mended(tmp_path: Path, fork: str) -> None:
     """A mistake is shown in the terminal once and in the browser; mending it serves."""
     app = write_app(tmp_path)
     good = app.read_text()
 
-    with wsrun(tmp_path) as server:
+    with wsrun(tmp_path, fork) as server:
         port = port_of(server)
         app.write_text("def broken(:\n")
         server.wait_for(r"could not be loaded \(SyntaxError\)")
@@ -303,12 +308,13 @@ def test_burst_of_edits_is_one_reload(tmp_path: Path) -> None:
         assert server.output.count("Detected change") <= 3
 
 
-def test_edits_during_a_reload_are_not_lost(tmp_path: Path) -> None:
+@HOWEVER_IT_IS_STARTED
+def test_edits_during_a_reload_are_not_lost(tmp_path: Path, fork: str) -> None:
     """However soon an edit follows another, the last one is served in the end."""
     app = write_app(tmp_path, "0", more="import time\ntime.sleep(0.1)\n")
     text = app.read_text()
 
-    with wsrun(tmp_path) as server:
+    with wsrun(tmp_path, fork) as server:
         port = port_of(server)
 
         for number in range(1, 25):
@@ -333,7 +339,10 @@ def test_second_edit_is_never_lost(tmp_path: Path) -> None:
             until_answered(port, f"version {gap} second")
 
 
-def test_no_connection_is_refused_or_cut_across_reloads(tmp_path: Path) -> None:
+@HOWEVER_IT_IS_STARTED
+def test_no_connection_is_refused_or_cut_across_reloads(
+    tmp_path: Path, fork: str
+) -> None:
     """Requests that come while the server reloads are all answered."""
     app = write_app(tmp_path, "0")
     text = app.read_text()
@@ -348,14 +357,14 @@ def test_no_connection_is_refused_or_cut_across_reloads(tmp_path: Path) -> None:
             except Exception as error:
                 failures.append(error)
 
-    with wsrun(tmp_path) as server:
+    with wsrun(tmp_path, fork) as server:
         port = port_of(server)
         threads = [threading.Thread(target=hammer) for _ in range(4)]
 
         for thread in threads:
             thread.start()
 
-        for number in range(1, 11):
+        for number in range(1, 11 if fork == "--fork" else 4):
             app.write_text(text.replace("version 0", f"version {number}"))
             server.wait_for("Reloaded in")
             until(functools.partial(answers.__contains__, f"version {number}"), "it")
@@ -389,7 +398,8 @@ def test_connection_without_a_request_is_left_to_the_next_server(
             assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
-def test_request_under_way_is_finished(tmp_path: Path) -> None:
+@HOWEVER_IT_IS_STARTED
+def test_request_under_way_is_finished(tmp_path: Path, fork: str) -> None:
     """A reload lets a request that has begun end, within the grace period."""
     app = write_app(
         tmp_path,
@@ -404,7 +414,7 @@ def slow():
 """,
     )
 
-    with wsrun(tmp_path, "--grace", "20") as server:
+    with wsrun(tmp_path, fork, "--grace", "20") as server:
         port = port_of(server)
         answers = []
         waiting = threading.Thread(target=lambda: answers.append(get(port, "/slow")))
@@ -487,17 +497,8 @@ def test_serves_where_processes_cannot_be_forked(
 ) -> None:
     """A fresh interpreter for each load does all the same, only slower."""
     app = write_app(tmp_path)
-    code = (
-        "import flask_sockets_cli.supervisor as supervisor, flask.cli, sys\n"
-        "class Supervisor(supervisor.Supervisor):\n"
-        "    def __init__(self, settings, listener):\n"
-        "        super().__init__(settings, listener, forks=False)\n"
-        "supervisor.Supervisor = Supervisor\n"
-        "sys.argv[:] = ['flask', '--debug', 'wsrun', '--port', '0']\n"
-        "flask.cli.main()\n"
-    )
-
-    with Process(sys.executable, "-c", code, cwd=tmp_path) as server:
+    with wsrun(tmp_path, "--no-fork", "--preload", "decimal") as server:
+        server.wait_for(r"Modules can't be kept imported here \('--preload'\)")
         port = port_of(server)
         assert get(port) == (200, "version 1")
 
