@@ -40,6 +40,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(12, 3 * (os.cpu_count() or 1))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Call a test by its name, to which pytest-xdist adds '@' and a group: otherwise
+    '--last-failed' would not find the test again."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        report.nodeid = report.nodeid.partition("@tests.")[0]
+
+
 def pytest_configure() -> None:
     """Let servers that tests start take Ctrl-C: a shell that runs a script has what the
     script puts in the background ignore it, and so would their children."""

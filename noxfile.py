@@ -1,0 +1,119 @@
+"""What a change has to pass, each in an environment of its own. ``.ci/run`` runs all of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests"]
+
+#: Tests of what is the same everywhere: pages, snippets, figures, types, attacks.
+ANYWHERE = [
+    "--ignore=tests/attacks",
+    "--ignore=tests/chaos",
+    *(
+        f"--ignore=tests/test_{name}.py"
+        for name in ("benchmarks", "docs", "example_page", "readme", "typing")
+    ),
+]
+
+#: How to run what may differ with the version of Python only. The ways to serve an app
+#: depend more on libraries.
+CORE = [*ANYWHERE, "--ignore=tests/live"]
+
+#: Extras for those who work on the package. Their tools may be new.
+OWN_EXTRAS = {"bench", "dev", "docs", "test"}
+
+
+def pytest(session: nox.Session, *args: str) -> None:
+    """Run tests in parallel. What fails is run once more, by itself: what a busy machine
+    has made too slow passes then, and what is broken fails again.
+    """
+    command = ["pytest", "-o", f"cache_dir={session.create_tmp()}/cache"]
+    try:
+        session.run(*command, "-n", "3", *(session.posargs or args))
+    except nox.command.CommandFailed:
+        session.run(*command, "-n", "0", "--last-failed", "--last-failed-no-failures=none")
+
+
+def show_versions(session: nox.Session) -> None:
+    """Print of what the tests run with."""
+    session.run("python", "-c", SHOW_VERSIONS)
+
+
+SHOW_VERSIONS = """
+from importlib.metadata import version
+for name in "click flask gevent gunicorn redis watchdog websockets werkzeug".split():
+    print(name, version(name))
+"""
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, by ruff."""
+    session.install("ruff")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, by mypy in strict mode."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def tests(session: nox.Session) -> None:
+    """Everything, on one version of Python."""
+    session.install("-e", ".[test]")
+    pytest(session)
+
+
+@nox.session(python=["3.12", "3.14"])
+def core(session: nox.Session) -> None:
+    """What may differ with the version of Python, where the rest is tested on another."""
+    # With two extensions with which every 'flask' would be slow to start.
+    session.install("-e", ".[test]", "apiflask", "flasgger")
+    show_versions(session)
+    pytest(session, *CORE, "--ignore=tests/cli")
+
+
+@nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """The oldest versions of what we depend on."""
+    constraints = Path(session.create_tmp(), "oldest.txt")
+    constraints.write_text("\n".join(oldest_versions()))
+    session.install("-c", str(constraints), "-e", ".[test]")
+    show_versions(session)
+    pytest(session, *ANYWHERE)
+
+
+def oldest_versions() -> list[str]:
+    """The oldest versions that pyproject.toml admits, as constraints for pip."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    requirements = list(project["dependencies"])
+    for extra, those in project["optional-dependencies"].items():
+        if extra not in OWN_EXTRAS:
+            requirements += those
+    constraints = []
+    for requirement in requirements:
+        match = re.match(r"([\w.-]+)(?:\[.*\])?\s*>=\s*([\w.]+)", requirement)
+        if match is None:
+            raise SystemExit(f"{requirement!r} in pyproject.toml has no oldest version.")
+        constraints.append(f"{match[1]}=={match[2]}")
+    return constraints
+
+
+@nox.session(python="3.13")
+def newest(session: nox.Session) -> None:
+    """The newest versions of what we depend on, those before a release included."""
+    session.install("--pre", "-e", ".[test]")
+    # 'flask wsrun' works with watchdog 7, which isn't installed for the sake of others.
+    session.install("--upgrade", "watchdog>=7")
+    show_versions(session)
+    pytest(session, *CORE)
