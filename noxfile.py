@@ -1,4 +1,4 @@
-"""What a change has to pass, each in an environment of its own. ``.ci/run`` runs all of it."""
+"""What a change has to pass, each in an environment of its own. See ``.ci/run``."""
 
 from __future__ import annotations
 
@@ -29,15 +29,19 @@ CORE = [*ANYWHERE, "--ignore=tests/live"]
 OWN_EXTRAS = {"bench", "dev", "docs", "test"}
 
 
-def pytest(session: nox.Session, *args: str) -> None:
-    """Run tests in parallel. What fails is run once more, by itself: what a busy machine
-    has made too slow passes then, and what is broken fails again.
+def pytest(
+    session: nox.Session, *args: str, prefix: tuple[str, ...] = ("pytest",)
+) -> None:
+    """Run tests in parallel. What fails is run once more, by itself: what a busy
+    machine has made too slow passes then, and what is broken fails again.
     """
-    command = ["pytest", "-o", f"cache_dir={session.create_tmp()}/cache"]
+    command = [*prefix, "-o", f"cache_dir={session.create_tmp()}/cache"]
     try:
         session.run(*command, "-n", "3", *(session.posargs or args))
     except nox.command.CommandFailed:
-        session.run(*command, "-n", "0", "--last-failed", "--last-failed-no-failures=none")
+        session.run(
+            *command, "-n", "0", "--last-failed", "--last-failed-no-failures=none"
+        )
 
 
 def show_versions(session: nox.Session) -> None:
@@ -74,11 +78,26 @@ def tests(session: nox.Session) -> None:
     pytest(session)
 
 
+@nox.session(python="3.12")
+def coverage(session: nox.Session) -> None:
+    """How much of 'flask_sockets' is run by tests, by the servers they start too."""
+    # With two extensions with which every 'flask' would be slow to start.
+    session.install("-e", ".[test]", "coverage>=7.10", "apiflask", "flasgger")
+    show_versions(session)
+    session.run("coverage", "erase")
+    pytest(
+        session,
+        *(*ANYWHERE, "--ignore=tests/cli"),
+        prefix=("coverage", "run", "-m", "pytest"),
+    )
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
 @nox.session(python=["3.12", "3.14"])
 def core(session: nox.Session) -> None:
-    """What may differ with the version of Python, where the rest is tested on another."""
-    # With two extensions with which every 'flask' would be slow to start.
-    session.install("-e", ".[test]", "apiflask", "flasgger")
+    """What may differ with the version of Python."""
+    session.install("-e", ".[test]")
     show_versions(session)
     pytest(session, *CORE, "--ignore=tests/cli")
 
@@ -104,7 +123,9 @@ def oldest_versions() -> list[str]:
     for requirement in requirements:
         match = re.match(r"([\w.-]+)(?:\[.*\])?\s*>=\s*([\w.]+)", requirement)
         if match is None:
-            raise SystemExit(f"{requirement!r} in pyproject.toml has no oldest version.")
+            raise SystemExit(
+                f"{requirement!r} in pyproject.toml has no oldest version."
+            )
         constraints.append(f"{match[1]}=={match[2]}")
     return constraints
 

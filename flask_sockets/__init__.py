@@ -22,6 +22,9 @@ from .views import WebSocketView as WebSocketView
 from .websocket import WebSocket as WebSocket
 
 if t.TYPE_CHECKING:
+    #: The version of the package, as a string.
+    __version__: str
+
     from .exceptions import WebSocketError as WebSocketError
     from .serving.handler import WebSocketHandler as WebSocketHandler
     from .testing import HandshakeRejected as HandshakeRejected
@@ -57,4 +60,8 @@ def __getattr__(name: str) -> t.Any:
         from . import testing
 
         return getattr(testing, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("Flask-Sockets")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
