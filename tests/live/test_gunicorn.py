@@ -209,6 +209,8 @@ def test_worker_that_stops_ends_what_waits_with_tls(
             assert kept.read_all() == b""
             assert half.read_all() == b""
         assert server.wait() == 0
+        # The worker has ended it, and not been ended by its master.
+        server.wait_for_log("TLS error from .*127.0.0.1")
         server.assert_log_is_clean()
 
 
