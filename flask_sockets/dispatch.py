@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import time
 import typing as t
@@ -15,13 +14,8 @@ from . import _flask
 from .contexts import MessageContexts, Scope, pauses_of
 from .database import watch_for_held_connections
 from .exceptions import ConnectionClosed
-from .handshake import (
-    build_answer,
-    check_headers,
-    check_request,
-    choose_subprotocol,
-    is_handshake,
-)
+from .handshake import check_request, is_handshake
+from .opening import AppOpening, Handshake
 from .origins import is_origin_allowed
 from .routing import (
     CALL_HANDLER_KEY,
@@ -33,8 +27,7 @@ from .routing import (
 )
 from .serving import clients
 from .serving import handover as servers
-from .sessions import SavedSession
-from .signals import websocket_closed, websocket_opened
+from .signals import websocket_closed
 from .views import SERVE_VIEW_KEY
 from .websocket import WebSocket
 from .wire.connection import Connection
@@ -48,14 +41,12 @@ if t.TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Request, Response
-    from flask.sessions import SessionMixin
     from flask.typing import ResponseReturnValue
     from websockets.extensions import Extension
     from werkzeug.routing import Rule
 
     from .topics.app import AppTopics
     from .views import WebSocketView
-    from .websocket import Headers
 
 
 class SocketMiddleware:
@@ -93,9 +84,11 @@ class SocketRequest:
         self.request.__class__ = scoped_request_class(
             type(self.request)  # type: ignore[arg-type]
         )
+        #: A WebSocket that the server brings along, and that isn't one of ours.
+        self.foreign = servers.foreign_websocket(environ)
+        # Both are there once it is known that there can be a WebSocket of ours.
+        self.opening: AppOpening | None = None
         self.websocket: WebSocket | None = None
-        #: What the handler is called with. Not always a WebSocket of ours.
-        self.argument: t.Any = None
         #: How the connection is to be closed.
         self.close_code = 1000
         self.close_reason = ""
@@ -105,13 +98,6 @@ class SocketRequest:
         self.on_close: Callable[[int, str], None] | None = None
         #: What the handler raised, for teardown functions.
         self.error: BaseException | None = None
-        self.saved_session: SavedSession | None = None
-        #: The extensions that were agreed on, as the answer's header says it.
-        self.extensions: str | None = None
-        #: When the handshake was answered, in the terms of :func:`time.monotonic`.
-        self.opened_at = 0.0
-        #: Whether the server had answered the handshake before it called the app.
-        self.is_upgraded = False
 
     def run(self, start_response: StartResponse) -> Iterable[bytes]:
         """Do what :meth:`flask.Flask.wsgi_app` does for other requests.
@@ -146,10 +132,10 @@ class SocketRequest:
         finally:
             if self.websocket is not None:
                 clients.remove(self.websocket)
-                if self.websocket.connection.has_begun:
-                    self.tell_closed(self.websocket)
+                if self.opening is not None and self.websocket.accepted:
+                    self.tell_closed(self.websocket, self.opening.opened_at)
             # A debugger or a test client looks at what was answered with HTTP.
-            if not self.is_switched():
+            if not self.handshake.is_switched:
                 _flask.preserve_context(self.context)
             if _flask.should_ignore_error(self.app, self.error):
                 self.error = None
@@ -160,18 +146,24 @@ class SocketRequest:
         start_response("101 Switching Protocols", [])
         return []
 
-    def is_switched(self) -> bool:
-        """Whether the protocol is switched, so that HTTP can't be spoken any more."""
-        if self.websocket is None:
-            return self.argument is not None
-        return self.websocket.connection.has_begun or self.is_upgraded
+    @property
+    def argument(self) -> t.Any:
+        """What the handler is called with."""
+        return self.foreign if self.websocket is None else self.websocket
+
+    @property
+    def handshake(self) -> Handshake:
+        """How far the handshake has come."""
+        if self.opening is not None:
+            return self.opening.state
+        return Handshake.PENDING if self.foreign is None else Handshake.FOREIGN
 
     def is_left_to_http(self) -> bool:
         """Whether an HTTP response is the answer. From then on it is too late for any
         greenlet or thread to accept the WebSocket."""
-        if self.websocket is None:
-            return self.argument is None
-        return not self.is_upgraded and self.websocket.refuse()
+        if self.opening is not None:
+            self.opening.refuse()
+        return not self.handshake.is_switched
 
     def set_close(self, code: int, reason: str = "") -> None:
         self.close_code = code
@@ -181,11 +173,11 @@ class SocketRequest:
 
     def finish(self, **options: float) -> None:
         """Close the connection, if it has come to that, and wait for the client."""
-        if self.websocket is None or not self.is_switched():
+        if self.websocket is None or not self.handshake.is_switched:
             return
+        # The server may have answered a handshake whose handler did nothing.
+        self.websocket.ensure_accepted()
         connection = self.websocket.connection
-        if not connection.has_begun:  # The server has answered for us.
-            self.websocket.ensure_accepted()
         try:
             connection.finish(self.close_code, self.close_reason, **options)
         finally:
@@ -219,7 +211,7 @@ class SocketRequest:
             if rv is None:
                 rv = self.dispatch_request()
         except Exception as error:
-            if self.is_switched():
+            if self.handshake.is_switched:
                 self.handle_error(error)
                 rv = None
             else:
@@ -249,9 +241,7 @@ class SocketRequest:
 
         :raises werkzeug.exceptions.HTTPException: if the handshake is not in order.
         """
-        foreign = servers.foreign_websocket(self.environ)
-        if foreign is not None:
-            self.argument = foreign
+        if self.foreign is not None:
             return
         handover = servers.take_over(self.environ)
         if handover is not None and handover.is_upgraded:
@@ -293,102 +283,29 @@ class SocketRequest:
             ping_interval=config["SOCKETS_PING_INTERVAL"],
             ping_timeout=config["SOCKETS_PING_TIMEOUT"],
         )
+        agreed: str | None = None
         extensions: Sequence[Extension] = ()
         if config["SOCKETS_COMPRESSION"] and not handover.is_upgraded:
             offers = self.environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
             try:
-                self.extensions, extensions = choose_compression(offers)
+                agreed, extensions = choose_compression(offers)
             except MalformedOffer as error:
                 raise BadRequest(str(error)) from error
         connection = Connection(
             transport_for(handover.socket), options, extensions, handover.early
         )
-        # The first use of the WebSocket may be in another greenlet or thread, where
-        # Flask's context isn't.
-        context = contextvars.copy_context()
-
-        def switch_protocols(
-            subprotocol: str | None, headers: Headers | None
-        ) -> str | None:
-            return context.run(self.switch_protocols, handover, subprotocol, headers)
-
-        def opened() -> None:
-            context.run(
-                websocket_opened.send,
-                self.app,
-                _async_wrapper=self.app.ensure_sync,
-                websocket=self.websocket,
-            )
-
-        self.argument = self.websocket = WebSocket(
-            self.environ,
-            connection,
-            switch_protocols,
-            handover.handler,
-            self.topics,
-            opened,
+        self.opening = AppOpening(self.context, connection, handover, agreed)
+        self.websocket = WebSocket(
+            self.environ, self.opening, handover.handler, self.topics
         )
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         clients.add(self.websocket, handover.handler)
         if self.app.debug:
             self.watch_for_held_connections(self.websocket)
-        if handover.is_upgraded:
-            self.is_upgraded = True
-            self.saved_session = SavedSession(self.app, self.session, ())
-        else:
-            self.websocket.subprotocol = self.default_subprotocol()
-
-    def switch_protocols(
-        self,
-        handover: servers.Handover,
-        subprotocol: str | None,
-        headers: Headers | None,
-    ) -> str | None:
-        """Answer the handshake, and return the subprotocol."""
-        assert self.websocket is not None
-        connection = self.websocket.connection
-        servers.announce(self.websocket)
-        chosen = None if handover.is_upgraded else self.websocket.subprotocol
-        if subprotocol is not None and not handover.is_upgraded:
-            chosen = choose_subprotocol(self.environ, (), subprotocol)
-        # What the caller has got wrong is found before any 'after_request' function
-        # has seen a response.
-        checked = check_headers(headers or ())
-        response = self.app.response_class(status=101)
-        response.headers.extend(checked)
-        response = _flask.process_response(self.context, response)
-        if handover.is_upgraded:
-            self.save_session()  # No cookie of this response reaches the browser.
-            self.saved_session = SavedSession(self.app, self.session, ())
-            connection.begin(b"")
-        else:
-            self.saved_session = SavedSession(
-                self.app, self.session, response.headers.getlist("Set-Cookie")
-            )
-            connection.begin(
-                build_answer(self.environ, response.headers, chosen, self.extensions)
-            )
-        self.opened_at = time.monotonic()
-        self.topics.count_socket(1)
-        return chosen
 
     @property
     def topics(self) -> AppTopics:
         return t.cast("AppTopics", self.app.extensions["sockets"].topics)
-
-    @property
-    def session(self) -> SessionMixin:
-        # There is one while the context is pushed.
-        return t.cast("SessionMixin", self.context.session)
-
-    def default_subprotocol(self) -> str | None:
-        """The subprotocol that is taken if the handler doesn't choose one."""
-        supported = getattr(self.request.url_rule, "subprotocols", ())
-        app_protocol = getattr(self.app, "app_protocol", None)
-        if not supported and app_protocol is not None:
-            # This is how gevent-websocket is told.
-            supported = [app_protocol(self.environ["PATH_INFO"])]
-        return choose_subprotocol(self.environ, supported, None)
 
     # The handler
 
@@ -449,7 +366,7 @@ class SocketRequest:
         self.begin_message_contexts()
         self.on_close = functools.partial(view.on_close, websocket)
         rv = view.on_open(websocket, **url_variables)
-        if rv is None or self.is_switched():
+        if rv is None or self.handshake.is_switched:
             while (message := websocket.receive()) is not None:
                 view.on_message(websocket, message)
                 del message  # It isn't kept while the next one is waited for.
@@ -494,6 +411,10 @@ class SocketRequest:
         pauses.before.insert(0, contexts.leave)
         pauses.after.append(contexts.enter)
 
+    def save_session(self) -> None:
+        if self.opening is not None:
+            self.opening.save_session(self.context)
+
     def leave_context(self, error: BaseException | None = None) -> None:
         try:
             self.save_session()
@@ -511,7 +432,7 @@ class SocketRequest:
         try:
             self.context.pop(error)
         except Exception as failure:
-            if not self.is_switched():
+            if not self.handshake.is_switched:
                 raise
             if not self.tell_test(failure):
                 self.app.logger.exception(
@@ -545,7 +466,7 @@ class SocketRequest:
 
     # The end
 
-    def tell_closed(self, websocket: WebSocket) -> None:
+    def tell_closed(self, websocket: WebSocket, opened_at: float) -> None:
         """Send the signal for the end of a WebSocket, which is closed by now."""
         connection = websocket.connection
         connection.go_away(self.close_code, self.close_reason)
@@ -557,7 +478,7 @@ class SocketRequest:
                 code=connection.close_code,
                 reason=connection.close_reason,
                 closed_by=connection.closed_by,
-                duration=time.monotonic() - self.opened_at,
+                duration=time.monotonic() - opened_at,
                 messages_received=connection.received.messages,
                 bytes_received=connection.received.bytes,
                 messages_sent=connection.sent.messages,
@@ -570,20 +491,3 @@ class SocketRequest:
                     " WebSocket %r.",
                     self.request.path,
                 )
-
-    def save_session(self) -> None:
-        """Save what the handler changed in the session after the handshake.
-
-        A session kept on the server is saved by that. One kept in a cookie is not.
-        """
-        app, session, saved = self.app, self.session, self.saved_session
-        if saved is None or app.session_interface.is_null_session(session):
-            return
-        if not saved.save_changes(app, self.request, session):
-            app.logger.warning(
-                "The handler of the WebSocket %r changed the session after the"
-                " handshake, when its cookie can't reach the browser any more: the"
-                " change is lost. Change it before the first use of the WebSocket, or"
-                " keep sessions on the server.",
-                self.request.path,
-            )

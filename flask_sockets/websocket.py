@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import time
 import typing as t
 
 from ._geventwebsocket import with_base
 from .exceptions import ConnectionClosed
+from .opening import AnsweredWithHTTP, Handshake
 from .wire import frames
 from .wire.closing import check_close
 from .wire.reader import AlreadyReceiving
 from .wire.writer import OutputEnded
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from _typeshed.wsgi import WSGIEnvironment
 
     from .contexts import Pauses
+    from .opening import Headers, Opening
     from .topics.app import AppTopics, Since
     from .topics.fanout import Subscriber
     from .topics.subscription import Subscription
-    from .wire.connection import Connection
     from .wire.protocol import Message
-
-    Headers: t.TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
-
-
-class Handshake(enum.Enum):
-    """How far the handshake of a WebSocket has come."""
-
-    #: It can be accepted, or answered with HTTP.
-    PENDING = enum.auto()
-    ACCEPTED = enum.auto()
-    #: It is answered with HTTP.
-    REFUSED = enum.auto()
 
 
 _ACCEPTED = Handshake.ACCEPTED
@@ -73,9 +61,6 @@ class WebSocket:
     #: The handler object of gevent's pywsgi. Under other servers, an object that has
     #: the same ``server.clients`` and ``active_client``.
     handler: t.Any
-    #: The subprotocol agreed on in the handshake (RFC 6455 section 1.9). Before
-    #: :meth:`accept`, the one that is taken if that isn't told otherwise.
-    subprotocol: str | None
 
     def __new__(cls, *args: t.Any, **kwargs: t.Any) -> WebSocket:
         return super().__new__(with_base(cls, "geventwebsocket.websocket", "WebSocket"))
@@ -83,24 +68,19 @@ class WebSocket:
     def __init__(
         self,
         environ: WSGIEnvironment,
-        connection: Connection,
-        switch_protocols: Callable[[str | None, Headers | None], str | None],
+        opening: Opening,
         handler: t.Any = None,
         topics: AppTopics | None = None,
-        opened: Callable[[], None] | None = None,
     ) -> None:
         self.environ = environ
         self.handler = handler
-        self.subprotocol = None
+        #: How far the handshake has come.
+        self.opening = opening
         #: For servers and logs: what goes on below this interface.
-        self.connection = connection
+        self.connection = opening.connection
         self._app_topics = topics
         # Made by the first use of topics.
         self._subscriber: Subscriber | None = None
-        self._switch_protocols = switch_protocols
-        self._opened = opened
-        self._accept_lock = connection.transport.new_lock()
-        self._handshake = Handshake.PENDING
         self._was_end_told = False
         #: What is done while the handler waits for its client, if anything is.
         self.pauses: Pauses | None = None
@@ -115,7 +95,7 @@ class WebSocket:
         """The base class would close the connection. That is done long before."""
 
     def __repr__(self) -> str:
-        if self._handshake is not Handshake.ACCEPTED:
+        if self.opening.state is not Handshake.ACCEPTED:
             state = "not accepted"
         elif self.connection.is_closed:
             state = f"closed with {self.close_code}"
@@ -151,12 +131,18 @@ class WebSocket:
     # The handshake
 
     @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on in the handshake (RFC 6455 section 1.9). Before
+        :meth:`accept`, the one that is taken if that isn't told otherwise."""
+        return self.opening.subprotocol
+
+    @property
     def accepted(self) -> bool:
         """Whether the handshake is done. Looking at it doesn't do it.
 
         .. versionadded:: 1.0
         """
-        return self._handshake is Handshake.ACCEPTED
+        return self.opening.state in (Handshake.ACCEPTED, Handshake.ACCEPTING)
 
     def accept(
         self, subprotocol: str | None = None, headers: Headers | None = None
@@ -185,37 +171,11 @@ class WebSocket:
         self, subprotocol: str | None = None, headers: Headers | None = None
     ) -> bool:
         """Accept the connection unless that is done, and say whether it was now."""
-        if self.accepted:
-            return False
-        # Two greenlets may be the first to use the connection.
-        self._accept_lock.acquire()
         try:
-            if self.accepted:
-                return False
-            if self._handshake is Handshake.REFUSED:
-                raise ConnectionClosed(1006, "answered with an HTTP response", self)
-            self.subprotocol = self._switch_protocols(subprotocol, headers)
-            self._handshake = Handshake.ACCEPTED
-            del self._switch_protocols  # Done once. It keeps much in memory.
-            opened, self._opened = self._opened, None
-        finally:
-            self._accept_lock.release()
-        if opened is not None:
-            opened()  # Whoever is told may use the connection.
-        return True
-
-    def refuse(self) -> bool:
-        """Leave the handshake to an HTTP response. Called by the dispatcher.
-
-        :return: ``False`` if it is too late: the connection is accepted.
-        """
-        self._accept_lock.acquire()
-        try:
-            if self._handshake is Handshake.PENDING:
-                self._handshake = Handshake.REFUSED
-            return self._handshake is Handshake.REFUSED
-        finally:
-            self._accept_lock.release()
+            return self.opening.accept(subprotocol, headers)
+        except AnsweredWithHTTP:
+            because = "answered with an HTTP response"
+            raise ConnectionClosed(1006, because, self) from None
 
     # Receiving
 
@@ -230,7 +190,7 @@ class WebSocket:
         :raises ConnectionClosed: if ``None`` was returned before.
         :raises RuntimeError: if another greenlet or thread is receiving.
         """
-        if self._handshake is not _ACCEPTED:
+        if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
         reader = self.connection.reader
         if self._receiver is None:
@@ -277,7 +237,7 @@ class WebSocket:
 
         .. versionadded:: 1.0
         """
-        if self._handshake is not _ACCEPTED:
+        if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
         pauses = self.pauses
         try:
@@ -324,7 +284,7 @@ class WebSocket:
             is lost if a part of the message had gone out.
         :raises ConnectionClosed: if the connection is closed.
         """
-        if self._handshake is not _ACCEPTED:
+        if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
         connection = self.connection
         if connection.protocol.close is not None:
@@ -521,7 +481,7 @@ class WebSocket:
         unread, so that ``while not ws.closed`` around :meth:`receive` gets them all,
         unless it has asked for half a second without receiving any.
         """
-        if self._handshake is Handshake.REFUSED:
+        if self.opening.state is Handshake.REFUSED:
             return True
         self.ensure_accepted()
         connection = self.connection
@@ -570,7 +530,7 @@ class WebSocket:
         """
         reason = message.decode() if isinstance(message, bytes) else message or ""
         check_close(code, reason)
-        if self._handshake is not Handshake.REFUSED:
+        if self.opening.state is not Handshake.REFUSED:
             self.ensure_accepted()
             self.connection.go_away(code, reason)
 

@@ -348,9 +348,7 @@ def test_whatever_uses_the_connection_accepts_it(flavour: Flavour) -> None:
     ]
     for use in uses:
         answers: list[bytes] = []
-        ws, peer = flavour.connect(
-            handshake=lambda connection: connection.begin(b"HTTP/1.1 101\r\n\r\n")
-        )
+        ws, peer = flavour.connect(answer=lambda: b"HTTP/1.1 101\r\n\r\n")
         assert not ws.accepted
         assert "not accepted" in repr(ws)
         peer.send(frame(TEXT, b"1"))
@@ -379,12 +377,12 @@ def test_first_use_at_once_does_one_handshake(flavour: Flavour) -> None:
     """Greenlets or threads that are a moment late wait for it."""
     count = []
 
-    def handshake(connection: t.Any) -> None:
+    def answer() -> bytes:
         count.append(1)
         flavour.sleep(0.02)
-        connection.begin(b"")
+        return b""
 
-    ws, peer = flavour.connect(handshake=handshake)
+    ws, peer = flavour.connect(answer=answer)
     tasks = [flavour.spawn(ws.send, "x") for _ in range(10)]
     assert [peer.read() for _ in tasks] == [(TEXT, b"x")] * 10
     for task in tasks:
@@ -403,12 +401,12 @@ def test_a_failed_handshake_can_be_repeated(flavour: Flavour) -> None:
     """Such as one with a subprotocol that the client doesn't offer."""
     outcomes = [ValueError("no such subprotocol"), None]
 
-    def handshake(connection: t.Any) -> None:
+    def answer() -> bytes:
         if error := outcomes.pop(0):
             raise error
-        connection.begin(b"")
+        return b""
 
-    ws, _ = flavour.connect(handshake=handshake)
+    ws, _ = flavour.connect(answer=answer)
     with pytest.raises(ValueError, match="subprotocol"):
         ws.accept("a")
     assert not ws.accepted
@@ -420,7 +418,7 @@ def test_a_refused_connection_is_closed(flavour: Flavour) -> None:
     """A greenlet may have it still when the request is answered with HTTP."""
     server, _ = flavour.pair()
     ws = flavour.websocket(server)
-    assert ws.refuse()
+    assert ws.opening.refuse()
     assert ws.closed
     ws.close()
     for use in (ws.receive, ws.accept, ws.ping):
@@ -428,7 +426,7 @@ def test_a_refused_connection_is_closed(flavour: Flavour) -> None:
             use()
     assert not ws.accepted
     accepted, _ = flavour.connect()
-    assert not accepted.refuse()
+    assert not accepted.opening.refuse()
 
 
 # The type

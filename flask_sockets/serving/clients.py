@@ -72,26 +72,22 @@ class OthersWebSocket:
     @property
     def closed(self) -> bool:
         """Whether the connection is closed."""
-        return self._is_accepted() and self._websocket.closed
+        return self._websocket.accepted and self._websocket.closed
 
     def send(self, *args: t.Any, **kwargs: t.Any) -> None:
         """Send a message, unless the client is gone or not there yet.
 
         Its own handler has still to decide whether it is let in.
         """
-        if self._is_accepted():
+        if self._websocket.accepted:
             with contextlib.suppress(ConnectionClosed):
                 self._websocket.send(*args, **kwargs)
 
     def send_frame(self, *args: t.Any, **kwargs: t.Any) -> None:
         """Send a frame, on the same terms as :meth:`send`."""
-        if self._is_accepted():
+        if self._websocket.accepted:
             with contextlib.suppress(ConnectionClosed):
                 self._websocket.send_frame(*args, **kwargs)
-
-    def _is_accepted(self) -> bool:
-        """Whether the client may have got the answer to its handshake already."""
-        return self._websocket.connection.has_begun
 
     # In all else it is that WebSocket.
 

@@ -99,7 +99,7 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
         return clients.active_client(self)
 
     def websocket_opened(self, websocket: WebSocket) -> None:
-        """Called when the handshake is about to be answered."""
+        """Called when the handshake is answered."""
         # A handshake has no body. This buffer would be a third of the memory that an
         # idle connection takes.
         self.rfile.close()

@@ -22,8 +22,6 @@ if t.TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIEnvironment
 
-    from ..websocket import WebSocket
-
 #: The key under which our own handler for gevent's pywsgi puts itself.
 HANDLER_KEY = "flask_sockets.handler"
 
@@ -97,11 +95,11 @@ def replace_input(environ: WSGIEnvironment) -> None:
     environ["wsgi.input_terminated"] = True
 
 
-def announce(websocket: WebSocket) -> None:
-    """Tell the server that the handshake is about to be answered."""
-    opened = getattr(websocket.handler, "websocket_opened", None)
+def announce(handler: t.Any) -> None:
+    """Tell the server that the handshake of a handler's WebSocket is answered."""
+    opened = getattr(handler, "websocket_opened", None)
     if opened is not None:  # Only our own handler for gevent's pywsgi wants to know.
-        opened(websocket)
+        opened(handler.websocket)
 
 
 def foreign_websocket(environ: WSGIEnvironment) -> t.Any:

@@ -66,8 +66,6 @@ class Connection:
         self.messages = self.protocol.messages
         self.received = self.protocol.received
 
-        #: Whether HTTP can't be spoken any more.
-        self.has_begun = False
         self._entry: Entry | None = None
         self._keepalive: Keepalive | None = None
         # When a client that doesn't answer a Close frame is cut.
@@ -79,10 +77,9 @@ class Connection:
         """Take the socket and send the handshake.
 
         :param handshake: the whole response, empty if the server has sent it.
+        :raises RuntimeError: if there are too many threads. HTTP can still say so.
         """
-        # There may be too many threads. Then HTTP can still say so.
         self._entry = keeper_for(self.transport.scheduler).keep(self)
-        self.has_begun = True
         try:
             self.transport.open()
         except OSError:

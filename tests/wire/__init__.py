@@ -23,6 +23,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from werkzeug.serving import ThreadedWSGIServer, make_server
 
 from flask_sockets import Sockets, WebSocket, WebSocketHandler
+from flask_sockets.opening import Opening
 from flask_sockets.wire.connection import Connection
 from flask_sockets.wire.protocol import Options
 from flask_sockets.wire.transport import transport_for
@@ -115,6 +116,21 @@ class Task:
         return self.value
 
 
+class _Opening(Opening):
+    """A handshake that is answered with whatever a test likes, or with nothing."""
+
+    def __init__(
+        self, connection: Connection, answer: t.Callable[[], bytes] | None
+    ) -> None:
+        super().__init__(connection)
+        self._answer = answer
+
+    def make_answer(self, subprotocol: t.Any, headers: t.Any) -> bytes:
+        answer = b"" if self._answer is None else self._answer()
+        self.subprotocol = subprotocol
+        return answer
+
+
 class Flavour:
     """How a server runs its handlers."""
 
@@ -167,9 +183,12 @@ class Flavour:
         max_fragments: int | None = None,
         max_read_ahead: int = 2**20,
         deflate: bool = False,
-        handshake: t.Callable[[Connection], None] | None = None,
+        answer: t.Callable[[], bytes] | None = None,
     ) -> WebSocket:
-        """The server's end, as its handler gets it."""
+        """The server's end, as its handler gets it.
+
+        :param answer: returns what the handshake is answered with.
+        """
         connection = Connection(
             transport_for(sock),
             Options(
@@ -178,22 +197,15 @@ class Flavour:
             [PerMessageDeflate(False, False, 15, 15)] if deflate else [],
         )
 
-        def switch_protocols(subprotocol: t.Any, headers: t.Any) -> str | None:
-            if handshake is None:
-                connection.begin(b"")
-            else:
-                handshake(connection)
-            return t.cast("str | None", subprotocol)
-
-        ws = WebSocket({"PATH_INFO": "/test"}, connection, switch_protocols)
+        ws = WebSocket({"PATH_INFO": "/test"}, _Opening(connection, answer))
         self._websockets.append(ws)
         return ws
 
     def connect(self, tcp: bool = False, **options: t.Any) -> tuple[WebSocket, Peer]:
-        """A WebSocket and its client."""
+        """A WebSocket and its client. It is accepted, unless there is an ``answer``."""
         server, client = self.pair(tcp)
         ws = self.websocket(server, **options)
-        if options.get("handshake") is None:
+        if options.get("answer") is None:
             ws.accept()
         return ws, Peer(client)
 

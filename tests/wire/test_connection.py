@@ -841,9 +841,7 @@ def test_a_lost_connection_frees_a_blocked_sender(flavour: Flavour) -> None:
 
 def test_a_client_may_vanish_in_the_middle_of_the_handshake(flavour: Flavour) -> None:
     """The answer is written without waiting, whatever becomes of it."""
-    ws, peer = flavour.connect(
-        tcp=True, handshake=lambda connection: connection.begin(bytes(16 * MIB))
-    )
+    ws, peer = flavour.connect(tcp=True, answer=lambda: bytes(16 * MIB))
     ws.accept()
     peer.reset()
     assert ws.receive() is None
@@ -853,7 +851,7 @@ def test_a_client_may_vanish_in_the_middle_of_the_handshake(flavour: Flavour) ->
 def test_a_long_answer_to_the_handshake_is_sent_by_and_by(flavour: Flavour) -> None:
     """Messages wait for it."""
     answer = b"HTTP/1.1 101 Switching Protocols\r\n" + b"x" * MIB
-    ws, peer = flavour.connect(handshake=lambda connection: connection.begin(answer))
+    ws, peer = flavour.connect(answer=lambda: answer)
     ws.accept()
     sender = flavour.spawn(ws.send, "first")
     assert peer._read(len(answer)) == answer
