@@ -97,7 +97,7 @@ class WebSocket:
     def __repr__(self) -> str:
         if self.opening.state is not Handshake.ACCEPTED:
             state = "not accepted"
-        elif self.connection.is_closed:
+        elif self.connection.closed is not None:
             state = f"closed with {self.close_code}"
         else:
             state = "open"
@@ -218,7 +218,7 @@ class WebSocket:
 
     def __iter__(self) -> Iterator[Message]:
         """Receive messages until the connection is closed."""
-        while not (self._was_end_told and not self.connection.messages):
+        while not (self._was_end_told and not self.connection.reader.messages):
             message = self.receive()
             if message is None:
                 return
@@ -368,7 +368,7 @@ class WebSocket:
                 f" {frames.MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}."
             )
         self.ensure_accepted()
-        if self.connection.is_closed:
+        if self.connection.closed is not None:
             raise self._closed_error()
         self.connection.send_control(opcode, payload)
 
@@ -485,12 +485,13 @@ class WebSocket:
             return True
         self.ensure_accepted()
         connection = self.connection
-        if not connection.is_closed:
+        end = connection.closed
+        if end is None:
             return False
-        unread = len(connection.messages)
+        unread = len(connection.reader.messages)
         if (
             not unread
-            or connection.closed_by == "server"
+            or end.by == "server"
             or self._receiver != connection.transport.identify()
         ):
             return True
@@ -508,7 +509,8 @@ class WebSocket:
 
         .. versionadded:: 1.0
         """
-        return self.connection.close_code
+        end = self.connection.closed
+        return None if end is None else end.code
 
     @property
     def close_reason(self) -> str | None:
@@ -516,7 +518,8 @@ class WebSocket:
 
         .. versionadded:: 1.0
         """
-        return self.connection.close_reason if self.connection.is_closed else None
+        end = self.connection.closed
+        return None if end is None else end.reason
 
     def close(self, code: int = 1000, message: str | bytes | None = b"") -> None:
         """Close the connection. Does nothing if it is closed already.

@@ -507,9 +507,9 @@ def test_no_more_is_inflated_ahead_than_a_handler_that_waits_can_use(
     ws, peer = flavour.connect(max_size=16 * MIB, deflate=True)
     peer.send(*[bomb] * 6)
     connection = ws.connection
-    flavour.eventually(lambda: connection.messages)
+    flavour.eventually(lambda: connection.reader.messages)
     flavour.sleep(3 * reader.PATIENCE)
-    assert len(connection.messages) == 1
+    assert len(connection.reader.messages) == 1
     for _ in range(6):
         assert ws.receive() == bytes(8 * MIB)
 

@@ -304,7 +304,7 @@ def test_closed_waits_for_unread_messages(flavour: Flavour) -> None:
     ws, peer = flavour.connect()
     peer.send(*(frame(TEXT, b"%d" % number) for number in range(5)), close_frame())
     messages = [ws.receive()]
-    flavour.eventually(lambda: ws.connection.is_closed)
+    flavour.eventually(lambda: ws.connection.closed is not None)
     while not ws.closed:
         assert not ws.closed
         assert flavour.spawn(lambda: ws.closed).result()
@@ -316,7 +316,7 @@ def test_closed_does_not_wait_for_who_does_not_receive(flavour: Flavour) -> None
     """Nor, for long, for who has received once."""
     ws, peer = flavour.connect()
     peer.send(frame(TEXT, b"a"), frame(TEXT, b"b"), close_frame())
-    flavour.eventually(lambda: ws.connection.is_closed)
+    flavour.eventually(lambda: ws.connection.closed is not None)
     assert ws.closed
     assert ws.receive() == "a"
     assert not ws.closed
@@ -328,7 +328,7 @@ def test_closed_by_this_side_is_closed_at_once(flavour: Flavour) -> None:
     """Whoever closed knows, and has no use for unread messages."""
     ws, peer = flavour.connect()
     peer.send(frame(TEXT, b"a"))
-    flavour.eventually(lambda: ws.connection.messages)
+    flavour.eventually(lambda: ws.connection.reader.messages)
     ws.close()
     assert ws.closed
 

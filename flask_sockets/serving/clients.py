@@ -56,7 +56,7 @@ class Client:
     @property
     def is_closing(self) -> bool:
         """Whether either side has said Close, or the connection is lost."""
-        return self._websocket.connection.is_closed
+        return self._websocket.connection.closed is not None
 
 
 class OthersWebSocket:

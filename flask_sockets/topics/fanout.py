@@ -692,7 +692,7 @@ class Fanout:
             ended = self._take_ended(lane)
         for subscriber, group in behind:
             # There may be room already.
-            subscriber.connection.when_room(
+            subscriber.connection.writer.when_room(
                 functools.partial(self._open, subscriber, group)
             )
         for subscriber, code, reason in ended:
@@ -711,7 +711,7 @@ class Fanout:
         return [lane.ended.popleft() for _ in range(count)]
 
     def _close_as_slow(self, subscriber: Subscriber) -> None:
-        if not subscriber.connection.is_closed:
+        if subscriber.connection.closed is None:
             self.stats.closed_as_slow += 1
             subscriber.connection.go_away(*TOO_SLOW)
 

@@ -15,14 +15,14 @@ from .keepalive import NEVER, Keepalive, Signs, Verdict
 from .protocol import Protocol
 from .reader import Input, Reader
 from .registry import keeper_for
-from .writer import Offer, Traffic, Writer
+from .writer import Writer
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from websockets.extensions import Extension
 
-    from .protocol import Options
+    from .protocol import Close, Options
     from .registry import Entry
     from .transport import Transport
 
@@ -62,9 +62,6 @@ class Connection:
         self.writer = Writer(transport, self._mutex, self._lose_output)
         if self.protocol.is_compressed:
             self.writer.compress = self.protocol.compress
-        #: Messages that nobody has received yet.
-        self.messages = self.protocol.messages
-        self.received = self.protocol.received
 
         self._entry: Entry | None = None
         self._keepalive: Keepalive | None = None
@@ -99,32 +96,10 @@ class Connection:
         self.reader.begin()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether a Close frame was sent or received, or the connection was lost."""
-        return self.protocol.close is not None
-
-    @property
-    def close_code(self) -> int | None:
-        """The code of the side that closed first, once it is closed."""
-        close = self.protocol.close
-        return None if close is None else close.code
-
-    @property
-    def close_reason(self) -> str:
-        """The reason that side gave."""
-        close = self.protocol.close
-        return "" if close is None else close.reason
-
-    @property
-    def closed_by(self) -> str | None:
-        """``"client"`` or ``"server"``, once it is closed."""
-        close = self.protocol.close
-        return None if close is None else close.by
-
-    @property
-    def sent(self) -> Traffic:
-        """What was sent so far."""
-        return Traffic(self.writer.messages, self.writer.bytes)
+    def closed(self) -> Close | None:
+        """How it was closed, ``None`` until a Close frame is sent or received, or the
+        connection is lost."""
+        return self.protocol.close
 
     # Messages and frames
 
@@ -132,42 +107,6 @@ class Connection:
         """Send a ping or pong, behind whatever waits for the client to read, unless the
         connection is closed."""
         self.writer.put_control(frames.encode(opcode, payload))
-
-    def offer(self, data: bytes, messages: int, limit: int) -> Offer:
-        """Take ready frames, and don't wait for the client.
-
-        They go out before anything that is sent later, or not at all. Called on the
-        hub that the connection belongs to or, where threads serve it, by any thread.
-
-        :param data: one or more whole frames, neither fragmented nor compressed, as
-            :func:`.frames.encode` makes them. A connection that has agreed on
-            compression takes them as well (RFC 7692 section 6).
-        :param messages: how many they are, for the statistics.
-        :param limit: how many bytes may wait for the client, those offered before
-            included. Frames that find nothing waiting are always taken.
-
-        .. versionadded:: 1.0
-        """
-        return self.writer.offer(data, messages, limit)
-
-    @property
-    def outbox_size(self) -> int:
-        """How many bytes were offered that the kernel doesn't have yet.
-
-        .. versionadded:: 1.0
-        """
-        return self.writer.outbox_size
-
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call a function once nothing waits for the client to read any more, or the
-        connection is lost.
-
-        It is called exactly once, on the connection's scheduler, and must not block.
-        If nothing waits now it is called soon.
-
-        .. versionadded:: 1.0
-        """
-        self.writer.when_room(callback)
 
     def answer_pings(self, pongs: list[bytes]) -> None:
         """Send the frames that answer pings, if anything may still be sent.
@@ -261,7 +200,7 @@ class Connection:
             self.reader.look_now()
             timeout = None if deadline is None else deadline - time.monotonic()
             closed.wait(None if timeout is None else max(0.0, timeout))
-            return self.is_closed
+            return self.closed is not None
         finally:
             self.reader.unheeding -= 1
             with self._mutex:

@@ -48,8 +48,8 @@ class Connection(t.Protocol):
     transport: Transport
 
     @property
-    def is_closed(self) -> bool:
-        """Whether it is closed, or has started to."""
+    def closed(self) -> object | None:
+        """Not ``None`` if it is closed, or has started to."""
 
     def look_after(self, now: float) -> float:
         """Do what is due.
@@ -312,7 +312,7 @@ def _say_goodbye() -> None:
     is reset, and the client may lose the Close frame.
     """
     connections = [c for keeper in list(_keepers) for c in keeper.connections()]
-    untold = [connection for connection in connections if not connection.is_closed]
+    untold = [connection for connection in connections if connection.closed is None]
     close_all(*SERVER_RESTART)
     deadline = time.monotonic() + GOODBYE
     while untold and open_count() and time.monotonic() < deadline:

@@ -149,7 +149,20 @@ class Writer:
     # Without waiting
 
     def offer(self, data: bytes, messages: int, limit: int) -> Offer:
-        """Take ready frames. See :meth:`.Connection.offer`."""
+        """Take ready frames, and don't wait for the client.
+
+        They go out before anything that is sent later, or not at all. Called on the
+        hub that the connection belongs to or, where threads serve it, by any thread.
+
+        :param data: one or more whole frames, neither fragmented nor compressed, as
+            :func:`.frames.encode` makes them. A connection that has agreed on
+            compression takes them as well (RFC 7692 section 6).
+        :param messages: how many they are, for the statistics.
+        :param limit: how many bytes may wait for the client, those offered before
+            included. Frames that find nothing waiting are always taken.
+
+        .. versionadded:: 1.0
+        """
         with self._mutex:
             if self.state is not _OPEN:
                 return Offer.CLOSED
@@ -233,7 +246,14 @@ class Writer:
             callback()
 
     def when_room(self, callback: Callable[[], None]) -> None:
-        """See :meth:`.Connection.when_room`."""
+        """Call a function once nothing waits for the client to read any more, or the
+        connection is lost.
+
+        It is called exactly once, on the connection's scheduler, and must not block.
+        If nothing waits now it is called soon.
+
+        .. versionadded:: 1.0
+        """
         with self._mutex:
             if self._outbox:
                 self._room_callbacks.append(callback)
@@ -467,7 +487,7 @@ def offer_all(
 ) -> list[tuple[int, Offer]]:
     """Offer the same frames to many connections of one scheduler.
 
-    It does what :meth:`.Connection.offer` does to each of them. Nearly all the time of
+    It does what :meth:`Writer.offer` does to each of them. Nearly all the time of
     a publication is spent here, so that most of them are served with no other call than
     that of their socket.
 

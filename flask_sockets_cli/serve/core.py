@@ -9,6 +9,7 @@ from flask_sockets.handshake import is_handshake
 from flask_sockets.serving.async_views import run_in_threads
 from flask_sockets.serving.tls import TLSHandshakes
 from flask_sockets.websocket import WebSocket
+from flask_sockets.wire.protocol import Close
 from flask_sockets.wire.registry import close_all
 
 __all__ = [
@@ -42,14 +43,15 @@ class Ending:
 def ending_of(websocket: WebSocket) -> Ending:
     """What is to be told of a WebSocket that has ended."""
     connection = websocket.connection
-    code = connection.close_code or 1006
+    closed = connection.closed or Close(1006, "", "client")
+    received, writer = connection.protocol.received, connection.writer
     return Ending(
-        code=code,
-        meaning=explain_close_code(code),
-        reason=connection.close_reason,
-        closed_by=str(connection.closed_by),
-        messages_received=connection.received.messages,
-        bytes_received=connection.received.bytes,
-        messages_sent=connection.sent.messages,
-        bytes_sent=connection.sent.bytes,
+        code=closed.code,
+        meaning=explain_close_code(closed.code),
+        reason=closed.reason,
+        closed_by=closed.by,
+        messages_received=received.messages,
+        bytes_received=received.bytes,
+        messages_sent=writer.messages,
+        bytes_sent=writer.bytes,
     )

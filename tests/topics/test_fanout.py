@@ -226,7 +226,7 @@ def test_nothing_is_sent_before_a_subscription_is_opened(sockets: Sockets) -> No
     live = sockets.subscribe("a")[1]
     sockets.publish("a", b"1")
     assert read(live, 1) == [b"1"]
-    subscriber.connection.offer(b"\x82\x04snap", 1, MIB)
+    subscriber.connection.writer.offer(b"\x82\x04snap", 1, MIB)
     sockets.publish("a", b"2")
     sockets.fanout.open(subscriber, ["a"])
     sockets.publish("a", b"3")
@@ -297,7 +297,7 @@ def test_a_client_that_does_not_read_delays_nobody(
         payload = b"%06d" % n + bytes(16 * KIB)
         sockets.publish("a", payload)
         assert peer.read().payload == payload
-        assert stalled.connection.outbox_size <= MIB + 10
+        assert stalled.connection.writer.outbox_size <= MIB + 10
 
 
 def test_with_close_a_slow_socket_gets_1013(sockets: Sockets) -> None:
@@ -356,14 +356,16 @@ def test_a_slow_socket_in_many_topics_has_one_outbox(sockets: Sockets) -> None:
             sockets.publish(name, bytes(MIB))
             sockets.turn()
     for subscriber in slow.values():
-        assert subscriber.connection.outbox_size + subscriber.size <= 2 * MIB
+        assert subscriber.connection.writer.outbox_size + subscriber.size <= 2 * MIB
 
 
 def test_a_subscriber_that_waits_for_too_much_is_closed(sockets: Sockets) -> None:
     subscriber, _ = sockets.subscribe("a", is_open=False)
     sockets.publish("a", *[bytes(300 * KIB)] * 4)
     sockets.flavour.eventually(lambda: sockets.ended == [subscriber])
-    assert subscriber.connection.close_code == 1013
+    closed = subscriber.connection.closed
+    assert closed is not None
+    assert closed.code == 1013
     assert subscriber.size == 0
 
 

@@ -54,7 +54,7 @@ def receive_all(ws: WebSocket) -> list[str | bytes]:
 def fill(ws: WebSocket) -> None:
     """Send frames until the kernel takes no more."""
     data = frames.encode(BINARY, bytes(1000))
-    while ws.connection.offer(data, 1, limit=0) is Offer.TAKEN:
+    while ws.connection.writer.offer(data, 1, limit=0) is Offer.TAKEN:
         pass
 
 
@@ -284,7 +284,7 @@ def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
     client = flavour.spawn(peer.send, frame(BINARY, bytes(MIB)) * count)
     flavour.eventually(lambda: not ws.connection.protocol.has_room())
     flavour.sleep(10 * reader.PATIENCE)
-    assert 1 <= len(ws.connection.messages) <= 3
+    assert 1 <= len(ws.connection.reader.messages) <= 3
     for _ in range(count):
         assert len(ws.receive() or b"") == MIB
     client.result()
@@ -296,7 +296,7 @@ def test_pings_are_held_one_at_a_time(flavour: Flavour) -> None:
     fill(ws)
     pings = [frame(PING, b"%d" % number) for number in range(5000)]
     client = flavour.spawn(peer.send, *pings, frame(TEXT, b"behind them"))
-    flavour.eventually(lambda: ws.connection.messages)
+    flavour.eventually(lambda: ws.connection.reader.messages)
     while (answer := peer.read()).opcode != PONG:
         pass
     assert answer.payload == b"4999"
@@ -423,7 +423,7 @@ def test_what_comes_after_the_end_is_not_parsed(flavour: Flavour) -> None:
     assert [answer.opcode for answer in peer.read_to_end()] == [CLOSE]
     peer.socket.close()
     finisher.result()
-    assert ws.connection.messages == type(ws.connection.messages)()
+    assert ws.connection.reader.messages == type(ws.connection.reader.messages)()
     assert ws.close_code == 1000
 
 
@@ -503,7 +503,7 @@ def test_finish_waits_for_the_client(flavour: Flavour) -> None:
     peer.send(close_frame(1011))
     peer.socket.close()
     finisher.result()
-    assert not ws.connection.messages
+    assert not ws.connection.reader.messages
 
 
 def test_finish_cuts_a_client_that_does_not_answer(flavour: Flavour) -> None:
@@ -520,7 +520,7 @@ def test_finish_cuts_a_client_that_does_not_answer(flavour: Flavour) -> None:
     with contextlib.suppress(OSError):
         peer.socket.shutdown(socket.SHUT_RDWR)
     flooder.result()
-    assert not ws.connection.messages
+    assert not ws.connection.reader.messages
     assert ws.connection.reader.state is Input.ENDED
 
 
@@ -866,11 +866,13 @@ def test_ready_frames_pass_a_connection_with_compression(flavour: Flavour) -> No
     """Uncompressed, between compressed messages (RFC 7692 section 6)."""
     ws, peer = flavour.connect(deflate=True)
     ws.send("Hello")
-    assert ws.connection.offer(frames.encode(TEXT, b"plain"), 1, MIB) is Offer.TAKEN
+    assert (
+        ws.connection.writer.offer(frames.encode(TEXT, b"plain"), 1, MIB) is Offer.TAKEN
+    )
     ws.send("Hello")
     opcodes = [peer.read().opcode for _ in range(3)]
     assert opcodes == [0x40 | TEXT, TEXT, 0x40 | TEXT]
-    assert ws.connection.sent.messages == 3
+    assert ws.connection.writer.messages == 3
 
 
 @pytest.mark.parametrize("how", ["client", "server", "loss", "finish"])

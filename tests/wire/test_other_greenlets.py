@@ -40,7 +40,7 @@ def test_hub_hears_in_time_of_what_a_thread_wants(greenlets: Flavour) -> None:
 
     class Looked:
         transport = ws.connection.transport
-        is_closed = False
+        closed = None
 
         def look_after(self, now: float) -> float:
             looked.set()

@@ -118,7 +118,7 @@ def test_what_is_read_ahead_is_bounded(flavour: Flavour) -> None:
     sender = flavour.spawn(peer.send, frame(TEXT, text.encode()) * 4096)
 
     def held() -> int:
-        return sum(map(len, ws.connection.messages))
+        return sum(map(len, ws.connection.reader.messages))
 
     flavour.eventually(lambda: held() >= limit / 2)
     flavour.sleep(5 * reader.PATIENCE)

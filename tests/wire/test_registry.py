@@ -38,7 +38,7 @@ def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
 class Kept:
     """A connection that says when it wants to be looked after."""
 
-    is_closed = False
+    closed = None
 
     def __init__(self, transport: Transport, *deadlines: float) -> None:
         self.transport = transport
@@ -311,7 +311,7 @@ def test_a_forked_process_leaves_the_connections_alone(flavour: Flavour) -> None
             quiet = registry.open_count() == 0
             os.read(ours, 1)
             gevent.sleep(10 * reader.PATIENCE)
-            os._exit(0 if quiet and not ws.connection.messages else 1)
+            os._exit(0 if quiet and not ws.connection.reader.messages else 1)
         finally:
             os._exit(2)
     peer.send(frame(TEXT, b"for the parent"))
