@@ -45,7 +45,7 @@ def watch_for_held_connections(
     _checked_out.set(held)
 
     def look() -> None:
-        if not held or route in told or websocket.connection.messages:
+        if not held or route in told or websocket.connection.reader.messages:
             return
         told.add(route)
         logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 import typing as t
@@ -383,8 +384,8 @@ class SocketRequest:
             error, self.error = self.error, None
             self.leave_context(error)
             self.enter_context()
-            close = self.websocket.connection
-            on_close(close.close_code or 1006, close.close_reason)
+            ending = self.websocket.connection.ending
+            on_close(ending.code, ending.reason)
         except Exception as error:
             self.handle_error(error)
 
@@ -475,14 +476,8 @@ class SocketRequest:
                 self.app,
                 _async_wrapper=self.app.ensure_sync,
                 websocket=websocket,
-                code=connection.close_code,
-                reason=connection.close_reason,
-                closed_by=connection.closed_by,
                 duration=time.monotonic() - opened_at,
-                messages_received=connection.received.messages,
-                bytes_received=connection.received.bytes,
-                messages_sent=connection.sent.messages,
-                bytes_sent=connection.sent.bytes,
+                **dataclasses.asdict(connection.ending),
             )
         except Exception as error:
             if not self.tell_test(error):

@@ -6,13 +6,14 @@ concerns both sides: for that the protocol has a lock, held for an instant only.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 import typing as t
 
 from . import frames
 from .keepalive import NEVER, Keepalive, Signs, Verdict
-from .protocol import Protocol
+from .protocol import Close, Protocol
 from .reader import Input, Reader
 from .registry import keeper_for
 from .writer import Writer
@@ -22,7 +23,7 @@ if t.TYPE_CHECKING:
 
     from websockets.extensions import Extension
 
-    from .protocol import Close, Options
+    from .protocol import Options
     from .registry import Entry
     from .transport import Transport
 
@@ -32,6 +33,23 @@ CLOSE_TIMEOUT = 5.0
 #: How long bytes that come after the end are still read, in seconds. Closing a
 #: socket with unread bytes resets it, and the client may lose the Close frame.
 LINGER = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a connection has ended, and what went over it: for logs and signals."""
+
+    #: The close code (RFC 6455 section 7.4), 1006 where there was no Close frame.
+    code: int
+    #: What the side that closed gave as its reason.
+    reason: str
+    #: The side that closed: ``"client"`` or ``"server"``.
+    closed_by: str
+    #: Whole messages, and the bytes of their payloads.
+    messages_received: int
+    bytes_received: int
+    messages_sent: int
+    bytes_sent: int
 
 
 class Connection:
@@ -100,6 +118,21 @@ class Connection:
         """How it was closed, ``None`` until a Close frame is sent or received, or the
         connection is lost."""
         return self.protocol.close
+
+    @property
+    def ending(self) -> Ending:
+        """How it has ended. If it hasn't, as if it were lost now."""
+        close = self.closed or Close(1006, "", "client")
+        received, writer = self.protocol.received, self.writer
+        return Ending(
+            code=close.code,
+            reason=close.reason,
+            closed_by=close.by,
+            messages_received=received.messages,
+            bytes_received=received.bytes,
+            messages_sent=writer.messages,
+            bytes_sent=writer.bytes,
+        )
 
     # Messages and frames
 

@@ -10,7 +10,7 @@ import typing as t
 from werkzeug.urls import uri_to_iri
 
 from ..terminal import styled
-from .core import Ending
+from .core import Ending, explain_close_code
 
 #: A request with this in its WSGI environment is one of this server and not of the app:
 #: it has no line in the log, and nobody waits for its end.
@@ -52,7 +52,7 @@ def websocket_line(
     :param path: the path of the WebSocket.
     :param seconds: how long it was open.
     """
-    meaning = ending.meaning
+    meaning = explain_close_code(ending.code)
 
     if ending.reason:
         meaning = f"{meaning}: {_escaped(ending.reason)}"

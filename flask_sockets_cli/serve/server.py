@@ -18,7 +18,7 @@ from flask_sockets import WebSocket, WebSocketHandler
 
 from ..settings import Settings
 from .access_log import OURS, access_line, access_logger, websocket_line
-from .core import TLSHandshakes, close_all, ending_of
+from .core import TLSHandshakes, close_all
 from .failures import app_frames, show_exception
 
 if t.TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Handler(WebSocketHandler):
             line = websocket_line(
                 _name_of(self.client_address),
                 websocket.path or "",
-                ending_of(websocket),
+                websocket.connection.ending,
                 time.monotonic() - self._opened,
                 time.localtime(),
             )

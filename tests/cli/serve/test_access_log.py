@@ -42,7 +42,7 @@ def test_close_reason_is_shown_without_what_a_terminal_obeys(
     chosen: str, shown: str
 ) -> None:
     """Neither the path nor the reason of a WebSocket can do anything."""
-    ending = Ending(4000, "private use", chosen, "client", 1, 5, 2, 10)
+    ending = Ending(4000, chosen, "client", 1, 5, 2, 10)
     assert websocket_line("127.0.0.1", f"/{chosen}", ending, 1.25, NOW) == (
         f'127.0.0.1 - - [24/Nov/2026 15:04:05] "WebSocket /{shown}" closed by the'
         f" client with 4000 (private use: {shown}) after 1.2 s, 1 message of 5 bytes"
