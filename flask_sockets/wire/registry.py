@@ -183,7 +183,7 @@ class Keeper:
 
     def untold(self) -> list[Connection]:
         """The connections that nobody has started to close."""
-        return [c for c in self.connections() if not c.is_closed]
+        return [c for c in self.connections() if c.closed is None]
 
     def close_all(self, code: int, reason: str) -> None:
         """Close the connections of this scheduler, on which it has to be called."""
