@@ -16,6 +16,8 @@ from .settings import UNIX
 
 #: Seconds after which a connection is accepted even if nothing has come from it.
 _LONGEST_DEFERRAL = 10
+#: How many ports above one that is taken are tried.
+_NEARBY = 20
 
 
 def port_of(listener: socket.socket) -> int:
@@ -58,8 +60,46 @@ def _bind(host: str, port: int) -> socket.socket:
             " of an interface of this machine."
         ) from None
 
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
+    family, _, _, _, address = found[0]
+
+    try:
+        return _listen(family, address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise click.ClickException(_explain_bind(error, host, port)) from None
+
+    other = _listen_at_next(family, address)
+    taken = f"Port {port} is in use by another program."
+
+    if sys.platform == "darwin" and port == 5000:
+        taken += " That may be 'AirPlay Receiver', which System Settings can disable."
+
+    if other is None:
+        raise click.ClickException(
+            f"{taken} Stop that program, or use another port with '--port'."
+        )
+
+    free = port_of(other)
+
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        other.close()
+        raise click.ClickException(
+            f"{taken} Stop that program, or use '--port {free}', which is free."
+        )
+
+    if not click.confirm(f"{taken} Use port {free} instead?", default=True, err=True):
+        other.close()
+        raise click.Abort
+
+    return other
+
+
+def _listen(family: int, address: t.Any) -> socket.socket:
+    """A socket that listens at an address.
+
+    :raises OSError: if there can be none.
+    """
+    listener = socket.socket(family, socket.SOCK_STREAM)
 
     try:
         if os.name == "posix":
@@ -75,11 +115,22 @@ def _bind(host: str, port: int) -> socket.socket:
 
         listener.bind(address)
         listener.listen(socket.SOMAXCONN)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise click.ClickException(_explain_bind(error, host, port)) from None
+        raise
 
     return listener
+
+
+def _listen_at_next(family: int, address: t.Any) -> socket.socket | None:
+    """A socket that listens at the next port that is free, if there is one nearby."""
+    host, port, *rest = address
+
+    for other in range(port + 1, min(port + _NEARBY, 65535) + 1):
+        with contextlib.suppress(OSError):
+            return _listen(family, (host, other, *rest))
+
+    return None
 
 
 def _bind_path(path: str) -> socket.socket:
@@ -123,20 +174,6 @@ def _remove_leftover(path: str) -> None:
 
 
 def _explain_bind(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        sentence = (
-            f"Port {port} is in use by another program. Stop that program, or use"
-            " another port with '--port'."
-        )
-
-        if sys.platform == "darwin" and port == 5000:
-            sentence += (
-                " On macOS that may be 'AirPlay Receiver', which System Settings can"
-                " disable."
-            )
-
-        return sentence
-
     if error.errno == errno.EACCES:
         return (
             f"Port {port} is reserved for the system's administrator. Use a port above"

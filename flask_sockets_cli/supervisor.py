@@ -17,6 +17,7 @@ import typing as t
 
 from .channel import Message
 from .dotenv_files import files as dotenv_files
+from .process_names import WATCHES, name_process
 from .settings import Settings
 from .signals import SIGNALS
 from .terminal import (
@@ -121,6 +122,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve. Return the exit status."""
+        name_process(WATCHES)
+
         if self._settings.preload and not self._keeps_libraries:
             warn(_NO_PRELOAD)
 
@@ -311,7 +314,8 @@ class Supervisor:
         elif self._server.state is State.SERVING:
             self._server.state = State.STOPPING
             self._server.kill_at = time.monotonic() + self._settings.grace + _MARGIN
-            self._warm.send(do="stop", reason=reason)
+            ends = self._stopping_since is not None
+            self._warm.send(do="stop", reason=reason, ends=ends)
 
     def _kill_server(self) -> None:
         if self._server is not None:

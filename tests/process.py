@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import typing as t
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL, Signals
 
@@ -62,6 +63,7 @@ class Process:
     :param env: environment variables on top of the usual ones; ``None`` removes one.
     :param patience: seconds to wait for anything at most.
     :param terminal: whether the output goes to a terminal and not to a pipe.
+    :param keyboard: whether it has a terminal of its own, on which it can be typed.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Process:
         env: t.Mapping[str, str | None] | None = None,
         patience: float = PATIENCE,
         terminal: bool = False,
+        keyboard: bool = False,
     ) -> None:
         self.output = ""
         self._arguments = list(arguments)
@@ -81,7 +84,8 @@ class Process:
 
         self._cwd = cwd
         self._patience = patience
-        self._terminal = terminal
+        self._terminal = terminal or keyboard
+        self._keyboard = keyboard
         self._env = {
             name: value
             for name, value in os.environ.items()
@@ -108,7 +112,9 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=writing_end,
             stderr=writing_end,
-            start_new_session=True,
+            start_new_session=not self._keyboard,
+            # That makes a session, too, with this terminal, in the foreground.
+            preexec_fn=partial(os.login_tty, writing_end) if self._keyboard else None,
         )
         os.close(writing_end)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -139,6 +145,10 @@ class Process:
 
         self._seen = match.end()
         return match
+
+    def type(self, keys: str) -> None:
+        """Type something on the keyboard."""
+        os.write(self._reading_end, keys.encode())
 
     def rewind(self) -> None:
         """Let the next search begin at the beginning of the output."""

@@ -19,7 +19,9 @@ from flask import Flask
 from flask.cli import NoAppException
 
 from ..channel import Channel, Message
+from ..process_names import SERVES, name_process
 from ..settings import Settings
+from ..terminal import notice
 from ._python import say_farewells
 from .failures import explain
 from .forks import leave_serving_to_this_process
@@ -44,6 +46,7 @@ def main(
 
     The parameters are those of :func:`serve`.
     """
+    name_process(SERVES)
     status = 1
 
     try:
@@ -180,10 +183,19 @@ class Orders:
                 ):
                     self.reports.send(event="outdated", installed=message["installed"])
             case "stop":
-                self.server.drain(message["reason"], self.settings.grace)
+                tell = _tell_waiting if message["ends"] else _tell_nothing
+                self.server.drain(message["reason"], self.settings.grace, tell)
                 return True
 
         return False
+
+
+def _tell_waiting(waited_for: str) -> None:
+    notice(f"Waiting for {waited_for} (Ctrl-C again to cut them)")
+
+
+def _tell_nothing(waited_for: str) -> None:
+    """The next server is on its way, and Ctrl-C would end that one, too."""
 
 
 def _websocket_routes(app: Flask) -> list[tuple[str, str, str]]:

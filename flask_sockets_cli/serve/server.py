@@ -33,6 +33,9 @@ _CLOSE_CODE = 1012
 #: where connections are accepted with their first request: those that speak TLS.
 _FIRST_REQUEST = 0.25
 
+#: Seconds after which a person wonders what the server is waiting for.
+_NOTICEABLE = 0.3
+
 
 class Handler(WebSocketHandler):
     """One connection."""
@@ -170,13 +173,21 @@ class Server(TLSHandshakes, WSGIServer):
             now - since < _FIRST_REQUEST for since in self._fresh.values()
         )
 
-    def drain(self, reason: str, grace: float) -> None:
+    def drain(
+        self,
+        reason: str,
+        grace: float,
+        tell: t.Callable[[str], object] = lambda waited_for: None,
+    ) -> None:
         """Accept no more, close the WebSockets, and wait for what is under way.
 
         :param reason: the close reason for the WebSockets.
         :param grace: seconds to wait at most.
+        :param tell: called with what is waited for, if that takes long.
         """
-        deadline = time.monotonic() + grace
+        began = time.monotonic()
+        deadline = began + grace
+        told = False
         self.stopping = True
         self.stop_accepting()
         close_all(_CLOSE_CODE, reason)
@@ -186,8 +197,26 @@ class Server(TLSHandshakes, WSGIServer):
             # A handshake may have been under way.
             close_all(_CLOSE_CODE, reason)
 
+            if not told and self._requests and time.monotonic() - began > _NOTICEABLE:
+                told = True
+                tell(_describe(self._requests))
+
     def log_tls_error(self, address: t.Any, error: OSError) -> None:
         access_logger().error("TLS error from %s: %s", _name_of(address), error)
+
+
+def _describe(requests: t.Collection[Handler]) -> str:
+    """How many requests and WebSockets there are, in words."""
+    websockets = sum(
+        isinstance(getattr(handler, "websocket", None), WebSocket)
+        for handler in requests
+    )
+    counts = {"request": len(requests) - websockets, "WebSocket": websockets}
+    return " and ".join(
+        f"{count} {what}{'' if count == 1 else 's'}"
+        for what, count in counts.items()
+        if count
+    )
 
 
 def _identity(sock: t.Any, address: t.Any) -> t.Any:

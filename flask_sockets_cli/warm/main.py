@@ -14,6 +14,7 @@ import sys
 import typing as t
 
 from ..channel import Channel
+from ..process_names import KEEPS_WARM, name_process
 from ..signals import leave_to_supervisor
 from .forker import Forker, Serve
 
@@ -30,6 +31,7 @@ def main(places: tuple[int, ...], forks: bool, preload: tuple[str, ...]) -> None
     :param preload: modules of the person's choice that are imported here, too.
     """
     leave_to_supervisor()
+    name_process(KEEPS_WARM)
 
     if sys.platform == "win32":
         from .._windows import take_over

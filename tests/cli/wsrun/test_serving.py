@@ -458,6 +458,18 @@ def test_websockets_work_with_tls(tmp_path: Path) -> None:
             assert client.recv(timeout=60) == b"hello"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a file of Linux'")
+def test_processes_say_what_they_are(tmp_path: Path) -> None:
+    """In 'ps', which would call them all 'python'."""
+    write_app(tmp_path)
+
+    with wsrun(tmp_path) as server:
+        port_of(server)
+        names = {Path(f"/proc/{pid}/comm").read_text() for pid in server.members()}
+
+    assert names == {"wsrun: watches\n", "wsrun: warm\n", "wsrun: serves\n"}
+
+
 # Mistakes
 
 
@@ -467,7 +479,7 @@ def fails(directory: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
-    """A port in use is named, with the way out, and the status is 1."""
+    """A port in use is named, with one that is free, and the status is 1."""
     write_app(tmp_path)
 
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -475,10 +487,36 @@ def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
         status, output = fails(tmp_path, "wsrun", "--port", str(port))
 
     assert status == 1
-    assert output == (
-        f"Error: Port {port} is in use by another program. Stop that program, or use"
-        " another port with '--port'.\n"
+    match = re.fullmatch(
+        rf"Error: Port {port} is in use by another program\. Stop that program, or use"
+        r" '--port (\d+)', which is free\.\n",
+        output,
     )
+    assert match is not None
+    assert port < int(match[1]) < port + 21
+
+
+@pytest.mark.parametrize("answer", ["", "n"])
+def test_another_port_is_offered_in_a_terminal(tmp_path: Path, answer: str) -> None:
+    """It is served there, unless the person doesn't want it."""
+    write_app(tmp_path)
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = ("flask", "wsrun", "--port", str(port))
+
+        with Process(*command, cwd=tmp_path, keyboard=True) as server:
+            match = server.wait_for(
+                rf"Port {port} is in use by another program\. Use port (\d+) instead\?"
+            )
+            server.type(f"{answer}\n")
+
+            if answer == "n":
+                server.wait_for("Aborted!")
+                assert server.wait() == 1
+            else:
+                assert port_of(server) == int(match[1])
+                assert get(int(match[1])) == (200, "version 1")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a" * 70])
