@@ -16,7 +16,9 @@ from .contexts import MessageContexts, Scope, pauses_of
 from .database import watch_for_held_connections
 from .exceptions import ConnectionClosed
 from .handshake import check_request, is_handshake
+from .limits import Limits
 from .opening import AppOpening, Handshake
+from .options import RouteOptions
 from .origins import is_origin_allowed
 from .routing import (
     CALL_HANDLER_KEY,
@@ -71,7 +73,12 @@ class SocketMiddleware:
         if not is_handshake(environ):
             return self.wsgi_app(environ, start_response)
         servers.replace_input(environ)
-        return SocketRequest(self.app, environ).run(start_response)
+        request = SocketRequest(self.app, environ)
+        try:
+            return request.run(start_response)
+        finally:
+            if request.leave is not None:
+                request.leave()
 
 
 class SocketRequest:
@@ -97,6 +104,8 @@ class SocketRequest:
         self.contexts: MessageContexts | None = None
         #: Called with the close code and the reason when the handler has ended.
         self.on_close: Callable[[int, str], None] | None = None
+        #: Called when all is over.
+        self.leave: Callable[[], None] | None = None
         #: What the handler raised, for teardown functions.
         self.error: BaseException | None = None
 
@@ -191,6 +200,13 @@ class SocketRequest:
                     self.request.path,
                     connection.options.max_message_size,
                 )
+            if connection.is_rate_exceeded:
+                self.app.logger.warning(
+                    "A client of the WebSocket %r sent more messages than"
+                    " 'SOCKETS_MAX_MESSAGE_RATE', or the route's 'max_message_rate',"
+                    " allows, and the connection was closed with 1008.",
+                    self.request.path,
+                )
 
     # The request, until the protocol is switched
 
@@ -251,6 +267,7 @@ class SocketRequest:
             return
         _flask.check_host(self.context)
         self.check_origin()
+        self.check_limits()
         if handover is None:
             self.app.logger.error(
                 "The WSGI server doesn't let the app use its socket, so the WebSocket"
@@ -262,6 +279,22 @@ class SocketRequest:
         if not handover.is_upgraded:
             check_request(self.environ)
             self.create_websocket(handover)
+
+    @property
+    def route_options(self) -> RouteOptions:
+        options = getattr(self.request.url_rule, "route_options", None)
+        return options or RouteOptions()
+
+    def check_limits(self) -> None:
+        """Find out whether there are too many WebSockets already."""
+        app_sockets = self.app.extensions["sockets"]
+        self.leave = app_sockets.admission.enter(
+            Limits.from_config(self.app.config),
+            str(self.request.url_rule),
+            self.route_options.own_limits(),
+            self.request.remote_addr,
+            self.app.logger,
+        )
 
     def check_origin(self) -> None:
         allowed = self.app.config["SOCKETS_ALLOWED_ORIGINS"]
@@ -277,12 +310,15 @@ class SocketRequest:
 
     def create_websocket(self, handover: servers.Handover) -> None:
         config = self.app.config
+        limits = self.route_options.connection_limits(Limits.from_config(config))
         options = Options(
             max_message_size=config["SOCKETS_MAX_MESSAGE_SIZE"],
             max_fragments=config["SOCKETS_MAX_FRAGMENTS"],
             max_read_ahead=config["SOCKETS_MAX_READ_AHEAD"],
             ping_interval=config["SOCKETS_PING_INTERVAL"],
             ping_timeout=config["SOCKETS_PING_TIMEOUT"],
+            message_rate=limits.max_message_rate,
+            idle_timeout=limits.idle_timeout,
         )
         agreed: str | None = None
         extensions: Sequence[Extension] = ()

@@ -9,6 +9,7 @@ from flask import current_app, has_app_context
 
 from .handshake import subprotocol_names
 from .install import answer_plain_requests, install_middleware, install_test_client
+from .limits import Limits
 from .options import RouteOptions
 from .routing import (
     AppSockets,
@@ -57,6 +58,14 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "SOCKETS_MAX_OUTBOX": 1024 * 1024,
     # How many topics a WebSocket may be subscribed to.
     "SOCKETS_MAX_TOPICS": 128,
+    # In this process, more get a 503. None sets no limit, here and below.
+    "SOCKETS_MAX_CONNECTIONS": None,
+    # In this process.
+    "SOCKETS_MAX_CONNECTIONS_PER_ADDRESS": None,
+    # Of each client, such as "20/second" or "20/second, burst 50".
+    "SOCKETS_MAX_MESSAGE_RATE": None,
+    # Seconds without a message in either direction.
+    "SOCKETS_IDLE_TIMEOUT": None,
 }
 
 
@@ -93,11 +102,14 @@ class Sockets:
         """Serve the WebSocket routes of an app, those registered later as well.
 
         May be called for several apps.
+
+        :raises ValueError: if a limit in the app's config can't be.
         """
         if "sockets" not in app.extensions:
             app.extensions["sockets"] = AppSockets(app)
             for name, value in DEFAULT_CONFIG.items():
                 app.config.setdefault(name, value)
+            Limits.from_config(app.config)  # A mistake is found now.
             answer_plain_requests(app)
             install_middleware(app)
             install_test_client(app)
@@ -122,13 +134,18 @@ class Sockets:
             :meth:`.WebSocket.receive` or :meth:`~.WebSocket.wait_closed`, or has asked
             for the next message in a loop. The request and the session stay. Teardown
             functions run before it waits, and :data:`flask.g` is empty afterwards.
+        :param max_connections: how many WebSockets of this route a process serves, as
+            the config ``SOCKETS_MAX_CONNECTIONS`` says it of all routes.
+        :param max_connections_per_address: how many of these from one address.
+        :param max_message_rate: instead of the config ``SOCKETS_MAX_MESSAGE_RATE``.
+        :param idle_timeout: instead of the config ``SOCKETS_IDLE_TIMEOUT``.
         :param options: what else :class:`werkzeug.routing.Rule` takes.
         :raises TypeError: if the function is declared ``async def``.
         :raises ValueError: if an option can't be, or a subprotocol has a name that it
             can't have.
 
         .. versionchanged:: 1.0
-            Added ``subprotocols`` and ``context``.
+            Added ``subprotocols``, ``context`` and the limits.
         """
 
         def decorator(f: F) -> F:

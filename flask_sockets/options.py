@@ -6,6 +6,7 @@ import dataclasses
 import typing as t
 
 from .contexts import Scope
+from .limits import NO_LIMITS, Limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +15,18 @@ class RouteOptions:
 
     #: How long the context of its handler lasts.
     context: Scope = Scope.CONNECTION
+    #: Those limits of :class:`.Limits` that were given.
+    limits: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+
+    def own_limits(self) -> Limits:
+        """The limits that the route has for itself."""
+        return Limits(**self.limits) if self.limits else NO_LIMITS
+
+    def connection_limits(self, app_limits: Limits) -> Limits:
+        """The limits of each of its connections: its own, where it has any."""
+        if not self.limits:
+            return app_limits
+        return dataclasses.replace(app_limits, **self.limits)
 
     @classmethod
     def take_from(cls, rule: str, options: dict[str, t.Any]) -> RouteOptions:
@@ -30,4 +43,4 @@ class RouteOptions:
                 " 'connection' for one that lasts until the handler returns, or"
                 " 'message' for a new one with each message."
             ) from None
-        return cls(context=scope)
+        return cls(context=scope, limits=Limits.take_from(rule, options))

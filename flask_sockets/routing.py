@@ -10,6 +10,7 @@ import typing as t
 from flask import Flask, Request, request
 from werkzeug.routing import BaseConverter, Map, Rule
 
+from .admission import Admission
 from .handshake import UpgradeRequired, subprotocol_names
 from .options import RouteOptions
 from .topics.app import AppTopics
@@ -236,6 +237,8 @@ class AppSockets:
         #: The rules whose handlers were told that they wait with a database connection
         #: checked out.
         self.told_of_connections: set[str] = set()
+        #: How many WebSockets there are.
+        self.admission = Admission()
 
         def dispatch() -> None:
             """Handle a WebSocket."""

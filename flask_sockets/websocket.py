@@ -7,14 +7,17 @@ import time
 import typing as t
 
 from ._geventwebsocket import with_base
+from .clock import monotonic_time
 from .exceptions import ConnectionClosed
 from .opening import AnsweredWithHTTP, Handshake
 from .wire import frames
 from .wire.closing import check_close
 from .wire.reader import AlreadyReceiving
+from .wire.timers import Expiry
 from .wire.writer import OutputEnded
 
 if t.TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterator
 
     from _typeshed.wsgi import WSGIEnvironment
@@ -536,6 +539,34 @@ class WebSocket:
         if self.opening.state is not Handshake.REFUSED:
             self.ensure_accepted()
             self.connection.go_away(code, reason)
+
+    def close_at(
+        self,
+        time: float | datetime.datetime | None,
+        code: int = 1008,
+        reason: str = "expired",
+    ) -> None:
+        """Close the connection at a time, such as when the client's credentials expire.
+
+        The last call counts, so that a client can renew its credentials. The handler
+        sees that the connection is closed, as if it had been closed by :meth:`close`.
+        Calling this doesn't accept the connection.
+
+        :param time: seconds since the epoch, as :func:`time.time` and the claim ``exp``
+            of a JSON Web Token (RFC 7519 section 4.1.4) have it, or a time with a time
+            zone. ``None`` for never.
+        :param code: as for :meth:`close`. The default tells reconnecting clients to
+            stay away.
+        :param reason: up to 123 bytes of UTF-8.
+        :raises ValueError: if the code can't be sent, the reason is too long, or the
+            time has no time zone or isn't finite.
+        :raises TypeError: if the time is of no such type.
+
+        .. versionadded:: 1.0
+        """
+        check_close(code, reason)
+        expiry = None if time is None else Expiry(monotonic_time(time), code, reason)
+        self.connection.close_at(expiry)
 
     def _closed_error(self) -> ConnectionClosed:
         return self.connection.protocol.closed_error(self)

@@ -13,6 +13,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 APP = """
+import datetime
+import time
 from flask import Blueprint, Flask
 from flask_sockets import (
     ConnectionClosed, Sockets, WebSocket, WebSocketHandler, WebSocketView,
@@ -23,12 +25,20 @@ app = Flask(__name__)
 sockets = Sockets(app)
 bp = Blueprint("bp", __name__)
 
-@sockets.route("/echo/<int:times>", subprotocols=["v1"])
+@sockets.route(
+    "/echo/<int:times>",
+    subprotocols=["v1"],
+    max_message_rate="5/second",
+    idle_timeout=60,
+)
 def echo(ws: WebSocket, times: int) -> None:
     for message in ws:
         ws.send(message)
         ws.send(bytearray(b"x"), timeout=1.5)
     code: int | None = ws.close_code
+    ws.close_at(time.time() + 60, 4001, "expired")
+    ws.close_at(datetime.datetime.now(datetime.UTC))
+    ws.close_at(None)
     text = ws.receive()
     if isinstance(text, str):
         text.upper()

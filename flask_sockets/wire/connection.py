@@ -13,9 +13,11 @@ import typing as t
 
 from . import frames
 from .keepalive import NEVER, Keepalive, Signs, Verdict
+from .metered_reader import MeteredReader
 from .protocol import Close, Protocol
 from .reader import Input, Reader
 from .registry import keeper_for
+from .timers import Timers
 from .writer import Writer
 
 if t.TYPE_CHECKING:
@@ -25,6 +27,7 @@ if t.TYPE_CHECKING:
 
     from .protocol import Options
     from .registry import Entry
+    from .timers import Expiry
     from .transport import Transport
 
 #: How long the client may take to answer a Close frame, in seconds.
@@ -76,13 +79,20 @@ class Connection:
             self.protocol.receive_data(early)
         # Held by the writer for an instant, and while the connection is being closed.
         self._mutex = transport.scheduler.new_mutex()
-        self.reader = Reader(transport, self.protocol, self)
+        rate = options.message_rate
+        if rate is None:
+            self.reader = Reader(transport, self.protocol, self)
+        else:
+            self.reader = MeteredReader(transport, self.protocol, self, rate)
         self.writer = Writer(transport, self._mutex, self._lose_output)
         if self.protocol.is_compressed:
             self.writer.compress = self.protocol.compress
 
         self._entry: Entry | None = None
         self._keepalive: Keepalive | None = None
+        self._timers: Timers | None = None
+        #: Whether the client has sent more messages in a time than it may.
+        self.is_rate_exceeded = False
         # When a client that doesn't answer a Close frame is cut.
         self._close_deadline = NEVER
         # Called, and let go of, once it is closed.
@@ -111,6 +121,10 @@ class Connection:
                 1 - random.random() * 0.9,
             )
             self.look_soon(self._keepalive.deadline)
+        if self.options.idle_timeout is not None or self._timers is not None:
+            expiry = None if self._timers is None else self._timers.expiry
+            self._timers = Timers(self.options.idle_timeout, time.monotonic())
+            self._set_expiry(expiry)
         self.reader.begin()
 
     @property
@@ -156,6 +170,31 @@ class Connection:
     def go_away(self, code: int, reason: str) -> None:
         """Send a Close frame, unless the connection is closed, and don't wait."""
         self._close_with(self.protocol.send_close, code, reason)
+
+    def close_at(self, expiry: Expiry | None) -> None:
+        """Close the connection at a time, in the terms of :func:`time.monotonic`.
+
+        The last call counts. It may come before the handshake.
+
+        :param expiry: ``None`` for never.
+
+        .. versionadded:: 1.0
+        """
+        if self._timers is None:
+            self._timers = Timers(self.options.idle_timeout, time.monotonic())
+        self._set_expiry(expiry)
+
+    def _set_expiry(self, expiry: Expiry | None) -> None:
+        assert self._timers is not None
+        self._timers.expiry = expiry
+        if expiry is not None:
+            self._timers.deadline = min(self._timers.deadline, expiry.when)
+        self.look_soon(self._timers.deadline)
+
+    def end_hasty(self) -> None:
+        """The client has sent more messages than it may. For the reader."""
+        self.is_rate_exceeded = True
+        self._close_with(self.protocol.fail, 1008, "too many messages")
 
     def read_end(self) -> None:
         """Read the frame that closes the connection. For the reader."""
@@ -281,6 +320,15 @@ class Connection:
             if now >= self._close_deadline:
                 self.lose()
             return min(deadline, self._close_deadline)
+        timers = self._timers
+        if timers is not None and now >= timers.deadline:
+            messages = self.protocol.received.messages + self.writer.messages
+            closing = timers.check(now, messages)
+            if closing is not None:
+                self.go_away(*closing)
+                return self._close_deadline
+        if timers is not None:
+            deadline = min(deadline, timers.deadline)
         if self._keepalive is not None:
             verdict = self._keepalive.check(now, self._signs)
             if verdict is Verdict.PING:

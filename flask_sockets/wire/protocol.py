@@ -32,6 +32,8 @@ if t.TYPE_CHECKING:
 
     from websockets.extensions import Extension
 
+    from .rate import Rate
+
 Message: t.TypeAlias = "str | bytes"
 
 #: How many messages are read ahead of a handler that doesn't receive.
@@ -65,6 +67,10 @@ class Options:
     max_fragments: int | None
     #: In bytes, of messages that nobody has received yet.
     max_read_ahead: int
+    #: How many messages a client may send in a time. ``None`` sets no limit.
+    message_rate: Rate | None = None
+    #: In seconds without any message. ``None`` waits forever.
+    idle_timeout: float | None = None
 
 
 class Close(t.NamedTuple):
@@ -272,6 +278,15 @@ class Protocol:
         """Make a Close frame due, unless the connection is closed."""
         if self.close is None:
             self._engine.send_close(code, reason)
+            self._take_output()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close a connection whose client may not go on, unless it is closed.
+
+        Nothing that comes from then on is looked at (RFC 6455 section 7.1.7).
+        """
+        if self.close is None:
+            self._engine.fail(code, reason)
             self._take_output()
 
     def give_up(self) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from itsdangerous import TimestampSigner
 
-from flask_sockets import HandshakeRejected, Sockets, SocketTestClient
+from flask_sockets import ConnectionClosed, HandshakeRejected, Sockets, SocketTestClient
 
 from ..documents import Document
-from ..process import Process
+from ..process import PATIENCE, Process, until
 from ..redis_server import RedisServer
 
 
@@ -76,6 +77,49 @@ def test_a_view_and_a_function_have_a_context_for_each_message() -> None:
     with client.websocket("/shout") as ws:
         ws.send("hello")
         assert ws.receive() == "HELLO"
+
+
+class OldSigner(TimestampSigner):
+    """Signs as it would have done some seconds ago."""
+
+    age = 0
+
+    def get_timestamp(self) -> int:
+        return super().get_timestamp() - self.age
+
+
+def test_a_guest_stays_until_the_ticket_expires() -> None:
+    client, names = client_of("docs/long-lived.md")
+    signer = OldSigner(names["app"].secret_key)
+    ticket = signer.sign("guest").decode()
+    with client.websocket(f"/guests?ticket={ticket}") as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"
+    signer.age = 59
+
+    def stay() -> ConnectionClosed | None:
+        ticket = signer.sign("guest").decode()
+        try:
+            with client.websocket(f"/guests?ticket={ticket}", timeout=PATIENCE) as ws:
+                ws.receive()
+        except HandshakeRejected:
+            return None  # A busy machine was too slow for what is left of the ticket.
+        except ConnectionClosed as error:
+            return error
+        raise AssertionError("Nobody sends anything.")
+
+    error = until(stay, "the end of a ticket")
+    assert (error.code, error.reason) == (4001, "Your ticket has expired.")
+
+
+def test_a_route_has_limits_of_its_own() -> None:
+    client, _ = client_of("docs/long-lived.md")
+    with client.websocket("/shy"), client.websocket("/shy") as ws:
+        with pytest.raises(HandshakeRejected) as caught, client.websocket("/shy"):
+            pass
+        assert caught.value.response.status_code == 429
+        ws.send("hello")
+        assert ws.receive() == "hello"
 
 
 # Sending to many
