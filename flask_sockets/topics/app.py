@@ -122,6 +122,7 @@ class AppTopics:
         self._fanout = Fanout(0, self._socket_closed)
         self._numbers = itertools.count(1)
         self._socket_count = 0
+        self._has_warned = False
 
     @property
     def broker(self) -> Broker:
@@ -272,6 +273,7 @@ class AppTopics:
         The app is asked first, then the broker, so that both can refuse with HTTP.
         """
         topics = self._check(names, history, member, info)
+        self._warn_of_others(websocket.environ)
         new = [topic for topic in topics if topic.name not in subscriber.groups]
         limit = self._app.config["SOCKETS_MAX_TOPICS"]
         if len(subscriber.groups) + len(new) > limit:
@@ -314,6 +316,21 @@ class AppTopics:
             },
             recovered=since is not None and is_all,
         )
+
+    def _warn_of_others(self, environ: Mapping[str, t.Any]) -> None:
+        """Say once if there are processes that hear nothing of this one's topics.
+
+        :param environ: that of a request.
+        """
+        if not environ.get("wsgi.multiprocess") or self._has_warned:
+            return
+        self._has_warned = True
+        if isinstance(self.broker, MemoryBroker):
+            self._app.logger.warning(
+                "The server has several processes, and what is published in this one"
+                " reaches no socket of the others. Set 'SOCKETS_BROKER' in the app's"
+                " config to the URL of a Redis, such as 'redis://localhost'."
+            )
 
     def _check(
         self, names: Sequence[str], history: int, member: str | None, info: t.Any

@@ -79,6 +79,7 @@ def test_a_message_reaches_the_sockets_of_all_processes(
             assert reader.data == ["from 0", "from 1", "from 2"]
             reader.client.close()
         one.assert_log_is_clean()
+        assert "SOCKETS_BROKER" not in one.log
         other.assert_log_is_clean()
 
 
@@ -152,3 +153,14 @@ def test_commands_reach_all_processes(redis: RedisServer) -> None:
             assert sum(row[name] for row in rows) == len(readers)
         for reader in readers:
             reader.client.close()
+
+
+def test_each_of_several_processes_says_once_that_memory_is_its_own() -> None:
+    with TWO_WORKERS.serve(
+        "shared_topics:app", {"SOCKETS_BROKER": "memory://"}
+    ) as server:
+        readers = [Reader(server) for _ in range(6)]
+        for reader in readers:
+            reader.client.close()
+        processes = {reader.pid for reader in readers}
+        assert server.log.count("'SOCKETS_BROKER'") == len(processes)

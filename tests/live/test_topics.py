@@ -84,6 +84,8 @@ def serve(way: Way, expected: str | None = None) -> t.Iterator[Served]:
             server.expected.append(expected)
         yield Served(way, server)
         server.assert_log_is_clean()
+        # One process has nobody to share its topics with.
+        assert "SOCKETS_BROKER" not in server.log
 
 
 def test_what_a_view_publishes_reaches_all_that_are_subscribed(served: Served) -> None:

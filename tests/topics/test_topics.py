@@ -736,3 +736,19 @@ def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:
     with pytest.raises(ValueError, match="There is no broker for 'kafka'") as caught:
         app.sockets.publish("a", "x")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("several", "times"),
+    [(True, 1), (False, 0)],
+)
+def test_a_process_that_is_not_alone_says_once_that_memory_is_its_own(
+    several: bool, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+    app.subscribe("news")
+    environ = {"wsgi.multiprocess": several}
+    for _ in range(2):
+        with app.connect(environ_overrides=environ):
+            pass
+    assert caplog.text.count("'SOCKETS_BROKER'") == times
