@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from .process import PATIENCE, Process, until
+from .redis_server import RedisServer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -32,10 +33,12 @@ SERVERS = {
 
 
 @contextlib.contextmanager
-def serve(name: str, server: str = "wsrun") -> t.Iterator[str]:
+def serve(
+    name: str, server: str = "wsrun", env: t.Mapping[str, str] | None = None
+) -> t.Iterator[str]:
     """Serve an example, and give its URL."""
     command = SERVERS[server].replace("{name}", name).split()
-    with Process(*command, cwd=EXAMPLES) as process:
+    with Process(*command, cwd=EXAMPLES, env=env) as process:
         port = process.wait_for(r"(?:Running on|Listening at:) http://[\d.]+:(\d+)")[1]
         yield f"http://127.0.0.1:{port}/"
         assert "Traceback" not in process.output
@@ -146,3 +149,24 @@ def test_a_page_that_was_cut_off_misses_nothing(browser: Browser) -> None:
         say(two, "after")
         for page in (one, two):
             expect(page.locator("li")).to_have_text([*entries, "after"])
+
+
+def test_a_celery_task_reaches_the_page_that_has_started_it_and_no_other(
+    browser: Browser, tmp_path: Path
+) -> None:
+    options = "-l INFO --concurrency 1 --pool prefork --without-gossip --without-mingle"
+    command = f"celery -A celery_progress.celery worker {options}".split()
+    with RedisServer(tmp_path) as redis:
+        env = {"REDIS_URL": redis.url}
+        with (
+            serve("celery_progress", env=env) as url,
+            Process(*command, cwd=EXAMPLES, env=env) as worker,
+            tabs(browser, url, 2) as (one, two),
+        ):
+            worker.wait_for(" ready.")
+            one.click("button")
+            expect(one.locator("#state")).to_have_text("20 of 20")
+            assert two.locator("#state").text_content() == ""
+            two.click("button")
+            expect(two.locator("#state")).to_have_text("20 of 20")
+            assert "Traceback" not in worker.output
