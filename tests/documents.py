@@ -39,8 +39,8 @@ class Document:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        text = (ROOT / path).read_text()
-        self.blocks = [_read(match) for match in _BLOCK.finditer(text)]
+        self.text = (ROOT / path).read_text()
+        self.blocks = [_read(match) for match in _BLOCK.finditer(self.text)]
 
     def find(self, text: str, language: str | None = None) -> str:
         """The only block with a text in it, and, if it is given, of a language."""
@@ -51,6 +51,19 @@ class Document:
         ]
         assert len(found) == 1, f"{len(found)} blocks of {self.path} have {text!r}."
         return found[0]
+
+    def write_files(self, folder: Path, until: str | None = None) -> None:
+        """Do what a reader does who writes each block to the file in its caption.
+
+        :param folder: where the files go.
+        :param until: the heading of the section that this reader hasn't read yet.
+        """
+        end = len(self.text) if until is None else self.text.index(f"\n## {until}")
+        for block in self.blocks:
+            if block.caption and block.line <= self.text.count("\n", 0, end):
+                path = folder / block.caption
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(block.text)
 
     def captioned(self, caption: str) -> str:
         """The last block with a caption: a reader has overwritten the others."""

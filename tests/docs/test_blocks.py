@@ -30,6 +30,9 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")
 #: Apps of other libraries, for comparison. Only their syntax is looked at.
 OF_OTHERS = ("Flask-Sock", "Flask-SocketIO", "Quart")
 
+#: Pages whose blocks are files of one project. Their tests run that.
+PROJECTS = ("docs/tutorial.md",)
+
 
 def documents_with(*languages: str) -> list[str]:
     return [
@@ -53,8 +56,7 @@ def commands_of(text: str) -> t.Iterator[list[str]]:
 def test_the_python_of_a_page_runs(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From top to bottom, as one module, with an app there already.
 
-    Files that a page has under a caption with a directory, and tests, are run together
-    where the page has its test.
+    Tests, and the parts of a project, are run where the page has its test.
     """
     app = flask.Flask("app")
     app.secret_key = "test"
@@ -63,7 +65,7 @@ def test_the_python_of_a_page_runs(path: str, monkeypatch: pytest.MonkeyPatch) -
         if block.language != "python":
             continue
         caption = block.caption or ""
-        if caption in OF_OTHERS or "/" in caption or caption.startswith("test_"):
+        if path in PROJECTS or caption in OF_OTHERS or caption.startswith("test_"):
             compile(block.text, path, "exec")
         else:
             run_block(block, names, path)
