@@ -27,11 +27,11 @@ from ..documents import ROOT, Document, run_block
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
 
-#: Apps of other libraries, for comparison. Only their syntax is looked at.
-OF_OTHERS = ("Flask-Sock", "Flask-SocketIO", "Quart")
+#: Apps of other libraries. Here only their syntax is looked at.
+OF_OTHERS = ("Flask-Sock", "Flask-SocketIO", "Quart", "APIFlask", "Sentry", "tasks.py")
 
 #: Pages whose blocks are files of one project. Their tests run that.
-PROJECTS = ("docs/tutorial.md",)
+PROJECTS = ("docs/tutorial.md", "docs/recipes/pytest.md")
 
 
 def documents_with(*languages: str) -> list[str]:
