@@ -6,7 +6,6 @@ encoded here, which costs half of what the library's engine takes for them.
 
 from __future__ import annotations
 
-import codecs
 import io
 import struct
 import typing as t
@@ -15,6 +14,8 @@ try:
     from websockets.speedups import apply_mask
 except ImportError:  # The pure wheel of websockets, without its C extension.
     from websockets.utils import apply_mask
+
+from .text import Text
 
 CONTINUATION = 0x00
 TEXT = 0x01
@@ -147,24 +148,35 @@ class Fragments:
         self.count = 0
         #: In bytes, also of a text.
         self.size = 0
+        self.is_complete = False
         self._payloads = io.BytesIO()
-        self._decoder: codecs.IncrementalDecoder | None = None
-        if opcode == TEXT:
-            # What isn't UTF-8 is found in the frame where it is.
-            self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = Text() if opcode == TEXT else None
 
     def add(self, payload: bytes, is_last: bool) -> None:
-        """Add what the next frame holds.
+        """Add what the next frame holds, when all before it is decoded."""
+        self.count += 1
+        self.size += len(payload)
+        self.is_complete = is_last
+        if self._text is None:
+            self._payloads.write(payload)
+        else:
+            self._text.add(payload, is_last)
+
+    @property
+    def has_undecoded(self) -> bool:
+        """Whether it is a text of which a part is still to be decoded."""
+        return self._text is not None and self._text.has_undecoded
+
+    def decode_some(self) -> None:
+        """Decode a part of the text, so that others don't have to wait for all of it.
+
+        What isn't UTF-8 is found in the frame where it is.
 
         :raises UnicodeDecodeError: if the text isn't UTF-8.
         """
-        self.count += 1
-        self.size += len(payload)
-        self._payloads.write(payload)
-        if self._decoder is not None:
-            self._decoder.decode(payload, is_last)
+        if self._text is not None:
+            self._text.decode_some()
 
     def join(self) -> str | bytes:
         """The whole message."""
-        message = self._payloads.getvalue()
-        return message if self._decoder is None else message.decode()
+        return self._payloads.getvalue() if self._text is None else self._text.join()

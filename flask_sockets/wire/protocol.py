@@ -25,6 +25,7 @@ from websockets.server import ServerProtocol
 
 from ..exceptions import ConnectionClosed
 from . import frames
+from .text import DECODED_AT_ONCE
 from .writer import Traffic
 
 if t.TYPE_CHECKING:
@@ -144,7 +145,12 @@ class Protocol:
     @property
     def has_unread(self) -> bool:
         """Whether there is something that isn't read, perhaps since it has to wait."""
-        return bool(self._buffer)
+        return bool(self._buffer) or self._is_decoding
+
+    @property
+    def _is_decoding(self) -> bool:
+        """Whether the text of the last frame isn't decoded yet."""
+        return self._fragments is not None and self._fragments.has_undecoded
 
     def receive_data(self, data: bytes) -> None:
         """Add what came from the network to what is to be read."""
@@ -203,6 +209,10 @@ class Protocol:
         count = 0
         self._inflated = 0
         try:
+            if self._is_decoding:
+                self._assemble()
+                if self._is_decoding:
+                    return Progress.MORE
             while start < size:
                 if count == FRAMES_AT_ONCE or self._inflated >= INFLATED_AT_ONCE:
                     progress = Progress.MORE
@@ -212,10 +222,7 @@ class Protocol:
                     whole = frames.read_message(buffer, start, limit)
                 if whole is not None:
                     opcode, payload, end = whole
-                    self._deliver(
-                        payload.decode() if opcode == frames.TEXT else payload,
-                        len(payload),
-                    )
+                    self._deliver_whole(opcode, payload)
                     start = end
                 else:
                     header = frames.read_header(buffer, start)
@@ -227,6 +234,9 @@ class Protocol:
                         break
                     start += header.size + header.payload_length
                 count += 1
+                if self._is_decoding:
+                    progress = Progress.MORE
+                    break
         except UnicodeDecodeError as error:
             progress = self._violate(1007, error.reason, ahead)
         self.frames_read += count
@@ -455,20 +465,26 @@ class Protocol:
             return self._violate(*self._too_large(), ahead=True)
         if opcode != frames.CONTINUATION:
             if is_last:
-                text = opcode == frames.TEXT
-                self._deliver(payload.decode() if text else payload, len(payload))
+                self._deliver_whole(opcode, payload)
                 return None
             self._fragments = frames.Fragments(opcode)
         fragments = self._fragments
         assert fragments is not None  # Or it would have been a violation.
         fragments.add(payload, is_last)
         maximum = self.options.max_fragments
-        if is_last:
+        if not is_last and maximum is not None and fragments.count >= maximum:
+            return self._violate(1008, "too many fragments", ahead=True)
+        self._assemble()
+        return None
+
+    def _assemble(self) -> None:
+        """Decode a part of what has come, and deliver the message if that was all."""
+        fragments = self._fragments
+        assert fragments is not None
+        fragments.decode_some()
+        if fragments.is_complete and not fragments.has_undecoded:
             self._fragments = None
             self._deliver(fragments.join(), fragments.size)
-        elif maximum is not None and fragments.count >= maximum:
-            return self._violate(1008, "too many fragments", ahead=True)
-        return None
 
     def _inflate(self, opcode: int, payload: bytes, is_last: bool) -> bytes:
         """Inflate a frame, up to the limit of a message and never more.
@@ -492,6 +508,16 @@ class Protocol:
         inflated = bytes(decode().data)
         self._inflated += len(inflated)
         return inflated
+
+    def _deliver_whole(self, opcode: int, payload: bytes) -> None:
+        """Deliver a message that came in a single frame, or begin to decode it."""
+        if opcode != frames.TEXT:
+            self._deliver(payload, len(payload))
+        elif len(payload) <= DECODED_AT_ONCE:
+            self._deliver(payload.decode(), len(payload))
+        else:
+            self._fragments = frames.Fragments(opcode)
+            self._fragments.add(payload, is_last=True)
 
     def _deliver(self, message: Message, size: int) -> None:
         if self.is_discarding:
