@@ -290,7 +290,7 @@ class WebSocket:
         if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
         connection = self.connection
-        if connection.protocol.close is not None:
+        if connection.closing.close is not None:
             raise self._closed_error()
         if isinstance(message, str):
             payload = message.encode()
@@ -569,4 +569,4 @@ class WebSocket:
         self.connection.close_at(expiry)
 
     def _closed_error(self) -> ConnectionClosed:
-        return self.connection.protocol.closed_error(self)
+        return self.connection.closing.error(self)

@@ -14,7 +14,7 @@ from websockets.http11 import Response
 from websockets.protocol import CLOSED, CONNECTING, OPEN
 from websockets.uri import parse_uri
 
-from ..wire.protocol import engine_logger
+from ..wire.closing import engine_logger
 from ..wire.reader import READ_SIZE
 from ..wire.registry import dismiss
 from ..wire.transport import transport_for

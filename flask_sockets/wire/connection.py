@@ -12,9 +12,10 @@ import time
 import typing as t
 
 from . import frames
+from .closing import Close
 from .keepalive import NEVER, Keepalive, Signs, Verdict
 from .metered_reader import MeteredReader
-from .protocol import Close, Protocol
+from .protocol import Protocol
 from .reader import Input, Reader
 from .registry import keeper_for
 from .timers import Timers
@@ -75,6 +76,7 @@ class Connection:
         self.transport = transport
         self.options = options
         self.protocol = Protocol(options, extensions)
+        self.closing = self.protocol.closing
         if early:
             self.protocol.receive_data(early)
         # Held by the writer for an instant, and while the connection is being closed.
@@ -131,7 +133,7 @@ class Connection:
     def closed(self) -> Close | None:
         """How it was closed, ``None`` until a Close frame is sent or received, or the
         connection is lost."""
-        return self.protocol.close
+        return self.closing.close
 
     @property
     def ending(self) -> Ending:
@@ -169,7 +171,7 @@ class Connection:
 
     def go_away(self, code: int, reason: str) -> None:
         """Send a Close frame, unless the connection is closed, and don't wait."""
-        self._close_with(self.protocol.send_close, code, reason)
+        self._close_with(self.closing.send_close, code, reason)
 
     def close_at(self, expiry: Expiry | None) -> None:
         """Close the connection at a time, in the terms of :func:`time.monotonic`.
@@ -194,7 +196,7 @@ class Connection:
     def end_hasty(self) -> None:
         """The client has sent more messages than it may. For the reader."""
         self.is_rate_exceeded = True
-        self._close_with(self.protocol.fail, 1008, "too many messages")
+        self._close_with(self.closing.refuse_more, 1008, "too many messages")
 
     def read_end(self) -> None:
         """Read the frame that closes the connection. For the reader."""
@@ -202,16 +204,16 @@ class Connection:
 
     def _close_with(self, action: Callable[..., None], *args: t.Any) -> None:
         """Let the protocol close the connection, and send what is due then."""
-        protocol = self.protocol
+        closing = self.closing
         with self._mutex:
             action(*args)
-            due, protocol.frames_due = protocol.frames_due, []
+            due, closing.frames_due = closing.frames_due, []
         for frame in due:
             self.writer.put_control(frame)
-        if protocol.is_over:
+        if closing.is_over:
             self.reader.end_messages()
             self.writer.end_behind_close()
-        if protocol.close is not None:
+        if closing.close is not None:
             self._tell_closed()
 
     def lose(self) -> None:
@@ -220,7 +222,7 @@ class Connection:
         Whoever waits for the socket wakes up and finds that out.
         """
         with self._mutex:
-            self.protocol.receive_eof()
+            self.closing.lose()
         self.reader.end()
         self.transport.shutdown()
         self.writer.end()
@@ -316,7 +318,7 @@ class Connection:
         if self.reader.state is Input.ENDED:
             return NEVER
         deadline = self.reader.look(now)
-        if self.protocol.close is not None:
+        if self.closing.close is not None:
             if now >= self._close_deadline:
                 self.lose()
             return min(deadline, self._close_deadline)
@@ -334,7 +336,7 @@ class Connection:
             if verdict is Verdict.PING:
                 self.writer.put_control(frames.encode(frames.PING, b""))
             elif verdict is Verdict.GIVE_UP:
-                self._close_with(self.protocol.give_up)
+                self._close_with(self.closing.give_up)
                 self.lose()
             deadline = min(deadline, self._keepalive.deadline)
         return deadline

@@ -44,7 +44,7 @@ class MeteredReader(Reader):
         new = protocol.received.messages - before
         if new:
             excess = new - self._meter.admit(new, time.monotonic())
-            if excess and protocol.close is None:
+            if excess and protocol.closing.close is None:
                 for _ in range(min(excess, len(self.messages))):
                     self.messages.pop()
                 self._end_hasty()

@@ -1,12 +1,9 @@
-"""What the bytes of a WebSocket mean: bytes in, messages and frames to send out.
+"""What the bytes of a WebSocket mean: bytes in, messages and pongs out.
 
 There are no sockets here, no waiting and no clock, and no locks either, though the
 side that reads and the side that writes both use this. Messages concern one side only.
-What closes the connection concerns both, and has to be done one at a time: the
-connection has a lock for that.
-
-Messages, pings and pongs are read and written here, with as little ado as possible. How
-a connection closes is the business of the engine of the library *websockets*.
+Reading and writing them is done with as little ado as possible. What closes the
+connection concerns both sides, and is in :mod:`.closing`.
 """
 
 from __future__ import annotations
@@ -14,19 +11,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-import logging
 import sys
 import typing as t
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
-from ..exceptions import ConnectionClosed
 from . import frames
+from .closing import Closing
 from .text import DECODED_AT_ONCE
-from .writer import Traffic
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,10 +42,6 @@ INFLATED_AT_ONCE = 2**20
 #: No deflate stream grows more than this many times (https://zlib.net/zlib_tech.html).
 _MAX_GROWTH = 1032
 
-#: The engine's own words are of interest only to those who ask for them.
-engine_logger = logging.getLogger("flask_sockets.engine")
-engine_logger.setLevel(logging.WARNING)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
@@ -74,13 +63,12 @@ class Options:
     idle_timeout: float | None = None
 
 
-class Close(t.NamedTuple):
-    """How a connection was closed, as the side that closed first says it."""
+@dataclasses.dataclass(slots=True)
+class Traffic:
+    """What went one way: whole messages, and the bytes of their payloads."""
 
-    code: int
-    reason: str
-    #: ``"client"`` or ``"server"``.
-    by: str
+    messages: int = 0
+    bytes: int = 0
 
 
 class Progress(enum.Enum):
@@ -104,8 +92,8 @@ class Protocol:
 
     def __init__(self, options: Options, extensions: Sequence[Extension] = ()) -> None:
         self.options = options
-        # Made when the connection closes.
-        self._engine_or_none: ServerProtocol | None = None
+        #: How the connection closes.
+        self.closing = Closing()
         self._extension = extensions[0] if extensions else None
         #: Whether messages may be compressed.
         self.is_compressed = bool(extensions)
@@ -130,15 +118,8 @@ class Protocol:
 
         #: The frames that answer pings, until they are taken.
         self.pongs: list[bytes] = []
-        #: Frames that close the connection, until they are taken.
-        self.frames_due: list[bytes] = []
-        #: How it was closed. ``None`` until a Close frame was sent or received, or the
-        #: connection was lost.
-        self.close: Close | None = None
         #: Whether it was closed since a message was larger than the limit.
         self.is_limit_exceeded = False
-        #: Whether both sides have said Close, or the client may not say more.
-        self.is_over = False
 
     # Messages, for the side that reads
 
@@ -154,7 +135,7 @@ class Protocol:
 
     def receive_data(self, data: bytes) -> None:
         """Add what came from the network to what is to be read."""
-        if self.is_over:
+        if self.closing.is_over:
             return
         if self._buffer:
             if isinstance(self._buffer, bytes):
@@ -173,7 +154,7 @@ class Protocol:
         :return: ``None`` if it is anything else. The data is added all the same.
         """
         if self._fragments is None and not (
-            self._buffer or self.is_discarding or self.is_over
+            self._buffer or self.is_discarding or self.closing.is_over
         ):
             try:
                 whole = frames.read_message(data, 0, self.options.max_message_size)
@@ -254,60 +235,26 @@ class Protocol:
         first_byte = 0x80 | opcode | (frames.RSV1 if frame.rsv1 else 0)
         return frames.header(first_byte, len(frame.data)) + frame.data
 
-    # The end, for one at a time
-
-    @property
-    def _engine(self) -> ServerProtocol:
-        if self._engine_or_none is None:
-            self._engine_or_none = ServerProtocol(state=OPEN, logger=engine_logger)
-        return self._engine_or_none
-
     def read_end(self) -> None:
-        """Read the frame that closes the connection, after :meth:`read` said so."""
+        """Read the frame that closes the connection, after :meth:`read` said so.
+
+        This is for one at a time, as all that closes the connection.
+        """
         violation, self._violation = self._violation, None
-        if self.is_over:
+        closing = self.closing
+        if closing.is_over:
             return
         if violation is not None:
-            self._engine.fail(*violation)
+            closing.fail(*violation)
         else:
             header = frames.read_header(self._buffer, 0)
             assert header is not None
             end = header.size + header.payload_length
-            self._engine.receive_data(bytes(self._buffer[:end]))
+            closing.read_close(bytes(self._buffer[:end]))
             self._drop(end)
-        self._take_output()
-        if self.is_over:
+        if closing.is_over:
             self._buffer = b""
             self._fragments = None
-
-    def receive_eof(self) -> None:
-        """The connection is lost."""
-        self._set_closed(1006, "", "client")
-
-    def send_close(self, code: int, reason: str) -> None:
-        """Make a Close frame due, unless the connection is closed."""
-        if self.close is None:
-            self._engine.send_close(code, reason)
-            self._take_output()
-
-    def fail(self, code: int, reason: str) -> None:
-        """Close a connection whose client may not go on, unless it is closed.
-
-        Nothing that comes from then on is looked at (RFC 6455 section 7.1.7).
-        """
-        if self.close is None:
-            self._engine.fail(code, reason)
-            self._take_output()
-
-    def give_up(self) -> None:
-        """Close a connection whose client answers nothing, unless it is closed."""
-        if self.close is None:
-            reason = "keepalive ping timeout"
-            self._set_closed(1006, reason, "server")
-            self._engine.send_close(1011, reason)
-            self._take_output()
-
-    # For everyone
 
     def has_room(self) -> bool:
         """Whether more may be read ahead of the handler."""
@@ -318,18 +265,6 @@ class Protocol:
             # each character.
             and sum(map(sys.getsizeof, messages.copy())) < self.options.max_read_ahead
         )
-
-    def closed_error(self, websocket: object = None) -> ConnectionClosed:
-        """What to raise since the connection is closed.
-
-        :param websocket: see :attr:`.ConnectionClosed.websocket`.
-        """
-        code, reason, _ = self.close or Close(1006, "", "client")
-        return ConnectionClosed(code, reason, websocket)
-
-    def _set_closed(self, code: int, reason: str, by: str) -> None:
-        if self.close is None:
-            self.close = Close(code, reason, by)
 
     # What is read
 
@@ -526,15 +461,3 @@ class Protocol:
         received.messages += 1
         received.bytes += size
         self.messages.append(message)
-
-    # What is to be sent
-
-    def _take_output(self) -> None:
-        """Take up what the engine wants to send, and whether that closes."""
-        self.frames_due += filter(None, self._engine.data_to_send())
-        received, sent = self._engine.close_rcvd, self._engine.close_sent
-        if received is not None:
-            self._set_closed(int(received.code), received.reason, "client")
-        elif sent is not None:
-            self._set_closed(int(sent.code), sent.reason, "server")
-        self.is_over = self._engine.eof_sent

@@ -8,7 +8,6 @@ but a sender who wants to know that the kernel has its message.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import enum
 import functools
 import socket
@@ -22,14 +21,6 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .transport import Event, Transport
-
-
-@dataclasses.dataclass(slots=True)
-class Traffic:
-    """What went one way: whole messages, and the bytes of their payloads."""
-
-    messages: int = 0
-    bytes: int = 0
 
 
 class Output(enum.Enum):

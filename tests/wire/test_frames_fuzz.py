@@ -13,7 +13,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from flask_sockets.wire import reader
-from flask_sockets.wire.protocol import engine_logger
+from flask_sockets.wire.closing import engine_logger
 
 from .. import wire
 from ..wire import (

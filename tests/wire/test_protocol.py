@@ -38,8 +38,8 @@ def read(protocol: Protocol, *data: bytes, ahead: bool = False) -> list[str | by
 
 def taken(protocol: Protocol) -> list[bytes]:
     """All the control frames that are due, as they would be sent."""
-    due = protocol.pongs + protocol.frames_due
-    protocol.pongs, protocol.frames_due = [], []
+    due = protocol.pongs + protocol.closing.frames_due
+    protocol.pongs, protocol.closing.frames_due = [], []
     return due
 
 
@@ -76,11 +76,11 @@ def test_what_closes_waits_for_the_messages_before_it(behind: bytes) -> None:
     for _ in range(2):
         assert protocol.read() is Progress.WAITING
         assert list(protocol.messages) == ["first"]
-    assert protocol.close is None
+    assert protocol.closing.close is None
     protocol.messages.clear()
     assert protocol.read() is Progress.END
     protocol.read_end()
-    assert protocol.close is not None
+    assert protocol.closing.close is not None
     assert not protocol.messages
 
 
@@ -125,7 +125,7 @@ def test_reading_ahead_waits_for_nothing() -> None:
         protocol, frame(TEXT, b"a"), frame(PING), close_frame(), ahead=True
     )
     assert read_ahead == ["a"]
-    assert protocol.is_over
+    assert protocol.closing.is_over
     assert [data[0] & 0x0F for data in taken(protocol)] == [PONG, CLOSE]
 
 
@@ -145,9 +145,9 @@ def test_whoever_closes_first_says_why(first: str) -> None:
     protocol = create()
     actions: dict[str, t.Callable[[], t.Any]] = {
         "client": lambda: read(protocol, close_frame(4000, "c")),
-        "server": lambda: protocol.send_close(4001, "s"),
-        "loss": protocol.receive_eof,
-        "silence": protocol.give_up,
+        "server": lambda: protocol.closing.send_close(4001, "s"),
+        "loss": protocol.closing.lose,
+        "silence": protocol.closing.give_up,
     }
     actions.pop(first)()
     expected = {
@@ -157,7 +157,7 @@ def test_whoever_closes_first_says_why(first: str) -> None:
         "silence": (1006, "keepalive ping timeout", "server"),
     }[first]
     for _ in range(2):
-        found = protocol.close
+        found = protocol.closing.close
         assert found == expected
         for action in actions.values():
             action()
@@ -167,7 +167,7 @@ def test_the_error_says_how_it_was_closed() -> None:
     """It has the code and the reason."""
     protocol = create()
     read(protocol, close_frame(4000, "bye"))
-    error = protocol.closed_error("socket")
+    error = protocol.closing.error("socket")
     assert (error.code, error.reason, error.websocket) == (4000, "bye", "socket")
 
 

@@ -103,6 +103,6 @@ def test_what_is_no_text_ends_the_connection_when_it_is_found() -> None:
         pass
     assert progress is Progress.END
     protocol.read_end()
-    assert protocol.close is not None
-    assert protocol.close.code == 1007
+    assert protocol.closing.close is not None
+    assert protocol.closing.close.code == 1007
     assert not protocol.messages
