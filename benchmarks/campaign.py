@@ -56,6 +56,8 @@ USUAL = re.compile(
     r"Starting gunicorn|Listening at|Using worker|Booting worker|takes up to"
     r"|Handling signal: hup|Hang up: Master|Worker exiting|Handling signal: term"
     r"|Shutting down: Master"
+    # Of those who send rubbish.
+    r"|Refused a request"
 )
 
 #: Parts of the time held, whose means the slope of the memory is estimated from.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .process import Process
+from .process import Process, program
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,3 +92,15 @@ def test_lost_edits_are_no_fast_ones(monkeypatch: pytest.MonkeyPatch) -> None:
         "| idle: part of a processor | <= 0.10% | - | - |",
         "| MiB | <= 100 | - | - |",
     ]
+
+
+def test_the_reliability_campaign_finds_no_fault() -> None:
+    """In its quick form, with few sockets and one reload."""
+    arguments = ["benchmarks/campaign.py", "--quick"]
+    program("redis-server")
+    with Process(sys.executable, *arguments, cwd=ROOT, patience=110) as process:
+        process.wait_for(r"^\| sockets held \| \d+ \|$")
+        process.wait_for(r"^\| reloads of the second instance \| [1-9] \|$")
+        process.wait_for(r"^\| lost \| 0 \|$")
+        process.wait_for(r"^\| faults \| none \|$")
+        assert process.wait() == 0

@@ -16,8 +16,8 @@ sockets.topic("log", history=5000)
 
 @sockets.route("/room/<int:number>")
 def room(ws, number):
-    ws.subscribe(f"room/{number}")
-    ws.send("ready")
+    with ws.subscribe(f"room/{number}"):
+        ws.send("ready")
     for _ in ws:
         pass
 

@@ -92,6 +92,11 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
         if self.server.closed:
             self.close_connection = True
 
+    def log_error(self, msg: str, *args: t.Any) -> None:
+        """Say in one line what is wrong with a request that can't be served."""
+        message = escaped(msg % args if args else msg)
+        self.server.log.warning("Refused a request: %.200s", message)
+
     def log_request(self) -> None:
         # What isn't HTTP at all has no environ, which gunicorn's log relies on.
         if self.environ is None:

@@ -247,3 +247,17 @@ def test_worker_takes_as_many_connections_as_it_has_descriptors_for() -> None:
                 assert raw.read_response()[0] == 200
         assert "connections open" not in server.log
         server.assert_log_is_clean()
+
+
+def test_request_that_is_none_is_one_line() -> None:
+    """Whatever it contains, and however long it is."""
+    with WORKER.serve("bare:app") as server:
+        server.wait_for_log("takes up to")
+        lines = len(server.log.splitlines())
+        with Raw(server.port) as raw:
+            raw.send(b"\x1b[31m\x9b" + b"x" * 1000 + b"\r\n\r\n")
+            assert raw.read_response()[0] == 400
+        line = server.wait_for_log("Refused a request: .*")[0]
+        assert line.isprintable()
+        assert len(line) < 300
+        assert len(server.log.splitlines()) == lines + 1, server.log
