@@ -28,7 +28,7 @@ from ..documents import ROOT, Document, run_block
 PAGES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
 
 #: Apps of other libraries. Here only their syntax is looked at.
-OF_OTHERS = ("Flask-Sock", "Flask-SocketIO", "Quart", "APIFlask", "Sentry", "tasks.py")
+OF_OTHERS = ("Flask-Sock", "Flask-SocketIO", "Quart", "APIFlask", "Sentry")
 
 #: Pages whose blocks are files of one project. Their tests run that.
 PROJECTS = ("docs/tutorial.md", "docs/recipes/pytest.md")
