@@ -162,7 +162,7 @@ class Sentinels:
     def cut_off_replica(self) -> None:
         """Let the replica get nothing more of what is written to the master."""
         self.replica.client().config_set("masterauth", "a password that isn't wanted")
-        self.master.client().client_kill_filter(_type="replica")
+        self.master.client().execute_command("CLIENT", "KILL", "TYPE", "replica")
         until(lambda: self._link() == "down", "the end of the replication")
 
     def fail_over(self) -> None:
