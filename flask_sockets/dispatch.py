@@ -11,7 +11,7 @@ from flask import Flask, got_request_exception, request_finished, request_starte
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
-from . import _flask
+from . import _flask, client_module
 from .contexts import MessageContexts, Scope, pauses_of
 from .database import watch_for_held_connections
 from .exceptions import ConnectionClosed
@@ -71,6 +71,8 @@ class SocketMiddleware:
             # Tell Werkzeug's routing what this request is.
             environ.update(HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade")
         if not is_handshake(environ):
+            if client_module.is_wanted(environ):
+                return client_module.serve(environ, start_response)
             return self.wsgi_app(environ, start_response)
         servers.replace_input(environ)
         request = SocketRequest(self.app, environ)

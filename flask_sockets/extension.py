@@ -7,6 +7,7 @@ import weakref
 
 from flask import current_app, has_app_context
 
+from . import client_module
 from .handshake import subprotocol_names
 from .install import answer_plain_requests, install_middleware, install_test_client
 from .limits import Limits
@@ -113,6 +114,7 @@ class Sockets:
             answer_plain_requests(app)
             install_middleware(app)
             install_test_client(app)
+            app.url_build_error_handlers.append(client_module.build_url)
             run_in_threads(app)
         if app in self._apps:
             return

@@ -19,7 +19,7 @@ import time
 import typing as t
 from functools import partial
 from pathlib import Path
-from signal import SIGKILL, Signals
+from signal import SIGINT, SIGKILL, Signals
 
 import pytest
 
@@ -122,6 +122,11 @@ class Process:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if "COVERAGE_RUN" in os.environ:
+            # A process that ends by itself says what it has run.
+            self.signal_group(SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
         self.signal_group(SIGKILL)
         self._process.wait()
         self._reader.join(self._patience)

@@ -8,12 +8,12 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -80,16 +80,44 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from run_copy(tmp_path_factory.mktemp("shared"))
 
 
+class Network:
+    """What lies between a page's WebSockets and the server."""
+
+    def __init__(self) -> None:
+        self._is_cut = False
+        #: Each connection has two ends.
+        self._cuts: list[Callable[[], None]] = []
+
+    def connect(self, connection: WebSocketRoute) -> None:
+        if self._is_cut:
+            connection.close(code=1011)
+        else:
+            self._cuts.append(lambda: connection.close(code=1011))
+            self._cuts.append(connection.connect_to_server().close)
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for cut in self._cuts:
+            cut()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+
 class Tab:
     """The page in a browser of its own, and what a person sees and does there."""
 
-    def __init__(self, browser: Browser, url: str, name: str) -> None:
+    def __init__(
+        self, browser: Browser, url: str, name: str, network: Network | None = None
+    ) -> None:
         self.name = name
         self.errors: list[str] = []
         self.requests: list[str] = []
         context = browser.new_context()
         context.set_default_timeout(PATIENCE * 1000)
         self.page: Page = context.new_page()
+        if network is not None:
+            self.page.route_web_socket("**/chat/*", network.connect)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(url)
@@ -191,18 +219,23 @@ def test_what_is_typed_while_the_server_is_away_arrives_when_it_is_back(
 
 
 def test_a_page_that_was_cut_off_gets_what_it_missed_and_nothing_twice(
-    ada: Tab, grace: Tab
+    browser: Browser, server: Server, ada: Tab
 ) -> None:
     """The page asks for what came after the last message it has seen."""
+    network = Network()
+    grace = Tab(browser, server.url, "Grace", network)
     ada.say("Before")
     grace.wait_for_texts("Before")
-    grace.page.evaluate("disconnect()")
+    network.cut()
+    grace.wait_until("reconnecting")
     ada.wait_for_people("Ada")
     ada.say("Meanwhile")
     ada.wait_for_texts("Before", "Meanwhile")
-    grace.page.evaluate("reconnectNow()")
+    network.mend()
     grace.wait_for_texts("Before", "Meanwhile")
     ada.wait_for_people("Ada", "Grace")
+    grace.page.context.close()
+    assert grace.errors == []
 
 
 def test_the_history_of_a_room_is_shown_to_whoever_comes_later(
