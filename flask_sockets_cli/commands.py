@@ -155,6 +155,11 @@ class _CertificateType(click.Path):
     is_flag=True,
     help="List the WebSocket routes, which 'flask routes' can't tell from others.",
 )
+@click.option(
+    "--keys/--no-keys",
+    default=True,
+    help="Restart the app, open it, or quit by a key, if there is a terminal.",
+)
 @click.option("--open", is_flag=True, help="Open the app in a browser.")
 @pass_script_info
 def wsrun_command(
@@ -173,6 +178,7 @@ def wsrun_command(
     grace: float,
     preload: tuple[str, ...],
     routes: bool,
+    keys: bool,
     open: bool,
 ) -> None:
     """Run a local development server that serves WebSockets.
@@ -232,6 +238,7 @@ def wsrun_command(
             grace=grace,
             preload=preload,
             routes=routes,
+            keys=keys,
             open=open,
             dotenv=values_in_effect(env_path, dotenv_defaults),
             dotenv_defaults=dotenv_defaults,

@@ -50,6 +50,8 @@ class Settings:
     preload: tuple[str, ...]
     #: Whether the WebSocket routes are listed.
     routes: bool
+    #: Whether keys that are pressed in the terminal mean something.
+    keys: bool
     #: Whether a browser is opened once the first server is there.
     open: bool
     #: The values that came from files of variables, so that a reload can take them back

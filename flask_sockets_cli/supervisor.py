@@ -17,8 +17,9 @@ import typing as t
 
 from .channel import Message
 from .dotenv_files import files as dotenv_files
+from .keyboard import Keys
 from .process_names import WATCHES, name_process
-from .settings import Settings
+from .settings import UNIX, Settings
 from .signals import SIGNALS
 from .terminal import (
     Display,
@@ -26,7 +27,9 @@ from .terminal import (
     describe_end,
     keep_terminal,
     notice,
+    open_browser,
     say,
+    show_keys,
     warn,
 )
 from .warm_process import Gone, WarmProcess, can_fork, can_fork_with_libraries
@@ -53,6 +56,8 @@ _NO_PRELOAD = (
 
 #: In the inbox: where events of files come from.
 _FILES = object()
+#: In the inbox: where keys come from that the person presses.
+_KEYBOARD = object()
 
 
 class Stop(t.NamedTuple):
@@ -106,10 +111,14 @@ class Supervisor:
         self._keeps_libraries = self._forks and can_fork_with_libraries()
         self._display = Display(settings, self._keeps_libraries)
         self._restore_terminal = keep_terminal()
+        self._keys: Keys | None = None
         # A signal's handler puts into it while this thread may be reading from it,
         # which is what a SimpleQueue allows and a Queue does not.
         self._inbox: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()
         self._changes: Changes | None = None
+
+        if settings.keys and Keys.are_there():
+            self._keys = Keys(lambda key: self._inbox.put((_KEYBOARD, key)))
 
         self._warm: WarmProcess | None = None
         self._server: Server | None = None
@@ -156,6 +165,8 @@ class Supervisor:
             self._stop()
         elif source is _FILES and self._changes is not None:
             self._changes.take(t.cast("Event | Lost", item))
+        elif source is _KEYBOARD:
+            self._press(str(item))
         elif source is self._warm and isinstance(item, Gone):
             self._warm_ended()
         elif source is self._warm and isinstance(item, dict):
@@ -257,6 +268,7 @@ class Supervisor:
             way = self._changes.way
 
         self._display.loaded(Loaded(**message["load"]), way)
+        self._claim_keys()
 
     def _server_ended(self, status: int | None) -> None:
         """A server's process is gone.
@@ -285,6 +297,7 @@ class Supervisor:
             self._wanted = Load(crash=reason)
         else:
             notice(f"{reason} Waiting for a change.")
+            self._claim_keys()
 
     def _warm_ended(self) -> None:
         assert self._warm is not None
@@ -343,6 +356,9 @@ class Supervisor:
         if self._warm is not None:
             self._warm.end()
 
+        if self._keys is not None:
+            self._keys.stop()
+
         self._restore_terminal()
 
     @contextlib.contextmanager
@@ -364,6 +380,33 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    # The keyboard
+
+    def _claim_keys(self) -> None:
+        if self._keys is not None:
+            self._keys.claim()
+
+    def _press(self, key: str) -> None:
+        """Do what a key means that the person has pressed."""
+        match key:
+            case "r" if self._stopping_since is None:
+                self._display.restarting(time.monotonic())
+
+                if self._warm is not None:
+                    self._warm.is_outdated = True
+
+                self._load_again()
+            case "o" if self._settings.host.startswith(UNIX):
+                notice("Browsers open no socket by its path.")
+            case "o":
+                open_browser(self._settings)
+            case "q":
+                self._stop()
+            case "?" | "h":
+                show_keys()
+            case "\n":
+                say("")  # to part what comes from what has been
 
     # The files
 

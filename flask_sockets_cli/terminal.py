@@ -14,6 +14,7 @@ import threading
 import time
 import typing as t
 
+from .keyboard import Keys
 from .settings import UNIX, Settings
 
 #: Seconds of loading the app from which on slow imports are worth a word.
@@ -129,6 +130,14 @@ class Display:
         notice(f"Detected change in {_describe_files(paths)}, reloading")
         self._reload_since = since
 
+    def restarting(self, since: float) -> None:
+        """Tell that the app is loaded again, since the person wants it.
+
+        :param since: as for :meth:`reloading`.
+        """
+        notice("Restarting")
+        self._reload_since = since
+
     def reloading_for(self, libraries: t.Sequence[str], since: float) -> None:
         """Tell that the app is loaded again, since libraries have been installed.
 
@@ -199,7 +208,13 @@ def show_banner(settings: Settings, websocket_routes: int | None) -> None:
 
     last = urls("wss" if secure else "ws", host, port)[-1]
     notice(f"WebSockets on {last}{count}")
-    say("Press CTRL+C to quit", "yellow")
+    others = ", ? for other keys" if settings.keys and Keys.are_there() else ""
+    say(f"Press CTRL+C to quit{others}", "yellow")
+
+
+def show_keys() -> None:
+    """List the keys that the supervisor knows."""
+    notice("Keys: r restarts the app, o opens it in a browser, q quits")
 
 
 def urls(scheme: str, host: str, port: int) -> list[str]:

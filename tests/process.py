@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import typing as t
@@ -154,6 +155,10 @@ class Process:
     def type(self, keys: str) -> None:
         """Type something on the keyboard."""
         os.write(self._reading_end, keys.encode())
+
+    def has_echo(self) -> bool:
+        """Whether the terminal shows what is typed, as it does for who reads lines."""
+        return bool(termios.tcgetattr(self._reading_end)[3] & termios.ECHO)
 
     def rewind(self) -> None:
         """Let the next search begin at the beginning of the output."""

@@ -19,6 +19,7 @@ from flask import Flask
 from flask.cli import NoAppException
 
 from ..channel import Channel, Message
+from ..keyboard import release
 from ..process_names import SERVES, name_process
 from ..settings import Settings
 from ..terminal import notice
@@ -30,6 +31,7 @@ from .hosts import TrustedHosts, only_for
 from .import_times import ImportTimes
 from .loading import load, wrap
 from .lookout import Lookout
+from .prompts import keep_answers_from_the_command
 from .server import Server
 
 if t.TYPE_CHECKING:
@@ -97,6 +99,7 @@ def serve(
     read_afresh(tell)
     leave_serving_to_this_process(listener, commands, reports)
     lookout = Lookout()
+    keep_answers_from_the_command()
 
     if settings.debug:
         with contextlib.suppress(ValueError, OSError, RuntimeError):  # no stderr
@@ -150,6 +153,7 @@ def serve(
             if orders.obey(message):
                 return 0
 
+    release()
     return 0  # the supervisor is gone
 
 

@@ -13,6 +13,7 @@ import sys
 import typing as t
 
 from ..channel import Channel, Message
+from ..keyboard import release
 from ..signals import SIGNALS, leave_to_supervisor
 
 #: What a server does: see :func:`flask_sockets_cli.serve.main.main`.
@@ -124,6 +125,8 @@ class Forker:
 
     def _end(self) -> None:
         """End the server and what it leaves behind."""
+        release()  # the supervisor may have been killed
+
         if self._child is not None:
             self._kill()
             _waitpid(self._child, 0)

@@ -58,6 +58,7 @@ SETTINGS = Settings(
     grace=1.0,
     preload=(),
     routes=False,
+    keys=True,
     open=False,
     dotenv={},
     dotenv_defaults=True,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_terminal_is_as_before_after_a_server_that_has_changed_it(
         return bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
 
     process = subprocess.Popen(
-        [FLASK, "--debug", "wsrun", "--port", str(port)],
+        [FLASK, "--debug", "wsrun", "--no-keys", "--port", str(port)],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -117,3 +118,114 @@ def test_working_directory_may_go(tmp_path: Path) -> None:
         server.wait_for("Reloaded in")
         assert get(port) == (200, "version 2")
         assert "Traceback" not in server.output
+
+
+ASKING = """
+import sys
+
+@app.route("/pdb")
+def ask_by_pdb():
+    breakpoint()
+    return "went on"
+
+
+@app.route("/line")
+def ask_for_a_line():
+    print("A line, please", flush=True)
+    return sys.stdin.readline()
+"""
+
+
+def at_keyboard(directory: Path, *options: str, **env: str) -> Process:
+    """The server in a terminal of its own."""
+    command = ("flask", "--debug", "wsrun", "--port", "0", *options)
+    return Process(*command, cwd=directory, keyboard=True, env={"NO_COLOR": "1", **env})
+
+
+def wait_for_keys(server: Process) -> None:
+    """Wait until keys reach the command."""
+    until(lambda: not server.has_echo(), "the command to read keys")
+
+
+def test_keys_restart_open_and_quit(tmp_path: Path) -> None:
+    """The banner names the key that lists the others, and the terminal is as before
+    when the command has ended.
+    """
+    write_app(tmp_path)
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "opened $1"\n')
+    browser.chmod(0o700)
+
+    with at_keyboard(tmp_path, BROWSER=f"{browser} %s") as server:
+        port = port_of(server)
+        server.wait_for(r"^Press CTRL\+C to quit, \? for other keys$")
+        wait_for_keys(server)
+        server.type("?")
+        server.wait_for(r"^ \* Keys: r restarts the app, o opens it")
+        server.type("xo")
+        server.wait_for(rf"^opened http://127\.0\.0\.1:{port}$")
+        before = set(server.members())
+        server.type("r")
+        server.wait_for(r"^ \* Restarting$")
+        server.wait_for("Reloaded in")
+        assert get(port) == (200, "version 1")
+        assert before & set(server.members()) == {server.pid}
+        wait_for_keys(server)
+        server.type("q")
+        assert server.wait() == 0
+
+
+def test_answers_at_a_prompt_are_no_keys(tmp_path: Path) -> None:
+    """Those to pdb, and to whoever else reads a line; after that there are keys."""
+    write_app(tmp_path, more=ASKING)
+    answers = []
+
+    with at_keyboard(tmp_path) as server:
+        port = port_of(server)
+
+        for path in ("/pdb", "/line"):
+            wait_for_keys(server)
+            request = threading.Thread(
+                target=lambda p=path: answers.append(get(port, p))
+            )
+            request.start()
+
+            if path == "/pdb":
+                server.wait_for(r"\(Pdb\) ")
+                server.type("'q' + str(6 * 7)\n")
+                server.wait_for("'q42'")
+                server.type("c\n")
+            else:
+                server.wait_for("A line, please")
+                until(server.has_echo, "the question")
+                server.type("rq?\n")
+
+            request.join(PATIENCE)
+
+        assert answers == [(200, "went on"), (200, "rq?\n")]
+        wait_for_keys(server)
+        server.type("?")
+        server.wait_for(r"^ \* Keys: r restarts the app")
+        assert server.output.count("* Keys:") == 1
+        assert "Restarting" not in server.output
+
+
+def test_terminal_has_an_echo_when_the_command_was_killed(tmp_path: Path) -> None:
+    """What it leaves behind gives it back."""
+    write_app(tmp_path)
+
+    with at_keyboard(tmp_path) as server:
+        port_of(server)
+        wait_for_keys(server)
+        server.signal(signal.SIGKILL)
+        until(server.has_echo, "the echo")
+
+
+def test_keys_can_be_turned_off(tmp_path: Path) -> None:
+    """The terminal is left alone then, and the banner speaks of no keys."""
+    write_app(tmp_path)
+
+    with at_keyboard(tmp_path, "--no-keys") as server:
+        server.wait_for(r"^Press CTRL\+C to quit$")
+        server.wait_for("Debugger PIN")
+        assert server.has_echo()
