@@ -23,11 +23,18 @@ class ReturningClients:
 
     :param url: where they connect to.
     :param count: how many they are.
+    :param pid_of: reads the process from what the route says first.
     """
 
-    def __init__(self, url: str, count: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        count: int,
+        pid_of: t.Callable[[str | bytes], str] = str,
+    ) -> None:
         self._url = url
         self._count = count
+        self._pid_of = pid_of
         #: By client, which process serves it now.
         self.served_by: dict[int, str] = {}
         #: What a person would have noticed: who was refused, and how, or stays away.
@@ -104,7 +111,7 @@ class ReturningClients:
 
     async def _listen(self, number: int, ws: ClientConnection) -> int:
         try:
-            self.served_by[number] = str(await ws.recv())
+            self.served_by[number] = self._pid_of(await ws.recv())
             await ws.recv()
         except websockets.exceptions.ConnectionClosed as error:
             return 1006 if error.rcvd is None else int(error.rcvd.code)

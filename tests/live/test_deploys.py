@@ -1,4 +1,5 @@
 """Workers are replaced, and clients that reconnect by themselves notice nothing else.
+What becomes of those of a whole instance is tested with examples/deploy/.
 
 ``DEPLOYS_CLIENTS`` in the environment is the number of clients.
 """
@@ -8,12 +9,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from pathlib import Path
 
-from ..process import Process, free_port, program
 from .processes import Server
 from .returning import ReturningClients
-from .ways import TWO_WORKERS, WORKER
+from .ways import TWO_WORKERS
 
 #: 500 in the long form.
 CLIENTS = int(os.environ.get("DEPLOYS_CLIENTS", "60"))
@@ -77,39 +76,3 @@ def test_nobody_is_refused_or_stays_away_when_a_worker_crashes() -> None:
             assert clients.codes == {1006: count}
         server.expected += [r"was sent SIGKILL"]
         server.assert_log_is_clean()
-
-
-def test_nobody_is_refused_or_stays_away_when_an_instance_ends(tmp_path: Path) -> None:
-    """SIGTERM: an app that runs twice behind nginx is updated, one after the other."""
-    nginx, port = program("nginx"), free_port()
-    with WORKER.serve("bare:app") as one, WORKER.serve("bare:app") as two:
-        config = tmp_path / "nginx.conf"
-        config.write_text(
-            f"pid {tmp_path}/nginx.pid; error_log stderr; daemon off;"
-            f" events {{ worker_connections {4 * CLIENTS + 50}; }}\n"
-            "http {\n"
-            "access_log off;\n"
-            f"upstream app {{ server 127.0.0.1:{one.port};"
-            f" server 127.0.0.1:{two.port}; }}\n"
-            f"server {{ listen 127.0.0.1:{port};\n"
-            "location / {\n"
-            "proxy_pass http://app; proxy_http_version 1.1;\n"
-            "proxy_set_header Upgrade $http_upgrade;\n"
-            'proxy_set_header Connection "upgrade";\n'
-            "} } }\n"
-        )
-        arguments = [nginx, "-c", str(config), "-p", str(tmp_path)]
-        with Process(*arguments, cwd=tmp_path) as proxy:
-            proxy.wait_until_listening(port)
-            url = f"ws://127.0.0.1:{port}/pid"
-            with ReturningClients(url, CLIENTS) as clients:
-                clients.until_served()
-                before = pids_of_workers(one)
-                count = sum(clients.pids()[pid] for pid in before)
-                assert 0 < count < CLIENTS
-                one.signal(signal.SIGTERM)
-                one.wait()
-                clients.until_served(but_not_by=before)
-                assert clients.codes == {1012: count}
-        one.assert_log_is_clean()
-        two.assert_log_is_clean()
