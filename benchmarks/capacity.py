@@ -1,0 +1,275 @@
+"""How many processes, machines and Redises a number of connections needs.
+
+    python benchmarks/capacity.py [--connections N] [--publications N] [...]
+
+Nothing is measured here. The costs that aren't given as options are those that this
+project has measured, see RESULTS.md; the load is yours to say. With ``--markdown`` only
+the tables are printed.
+
+What isn't in the plan: your own code in handlers, TLS, and compression.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+
+from harness import table
+
+#: What TCP and IP add to each packet, in bytes, with the usual timestamps.
+PACKET_OVERHEAD = 52
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What there is to do."""
+
+    connections: int = dataclasses.field(
+        default=1_000_000, metadata={"help": "open at the same time"}
+    )
+    topics: float = dataclasses.field(
+        default=2, metadata={"help": "that a connection is subscribed to"}
+    )
+    publications: float = dataclasses.field(
+        default=2_000, metadata={"help": "in a second, of all processes together"}
+    )
+    subscribers: float = dataclasses.field(
+        default=500, metadata={"help": "that a publication has, on average"}
+    )
+    received: float = dataclasses.field(
+        default=0.01, metadata={"help": "messages a second that each client sends"}
+    )
+    size: int = dataclasses.field(default=100, metadata={"help": "bytes of a message"})
+    history: float = dataclasses.field(
+        default=0.5, metadata={"help": "part of the publications whose topics keep one"}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What it takes. The defaults are measured, unless they say otherwise."""
+
+    socket_kib: float = dataclasses.field(
+        default=22.9, metadata={"help": "KiB of a connection (Footprint)"}
+    )
+    topic_kib: float = dataclasses.field(
+        default=0.46, metadata={"help": "KiB of a subscription (Subscriptions)"}
+    )
+    kernel_kib: float = dataclasses.field(
+        default=8, metadata={"help": "KiB of the kernel for a connection (assumed)"}
+    )
+    process_mib: float = dataclasses.field(
+        default=80, metadata={"help": "MiB of an app without connections (assumed)"}
+    )
+    ping_us: float = dataclasses.field(
+        default=61, metadata={"help": "µs of a ping and its pong (Idle)"}
+    )
+    ping_interval: float = dataclasses.field(
+        default=25, metadata={"help": "seconds between two pings"}
+    )
+    receive_us: float = dataclasses.field(
+        default=19.3, metadata={"help": "µs of a message that is received (Echo)"}
+    )
+    delivery_us: float = dataclasses.field(
+        default=6.2, metadata={"help": "µs of a delivery (Fan-out, 1 in flight)"}
+    )
+    hear_us: float = dataclasses.field(
+        default=47, metadata={"help": "µs of a publication that is heard (Broker)"}
+    )
+    publish_us: float = dataclasses.field(
+        default=68, metadata={"help": "µs of a publication that is made (Broker)"}
+    )
+    open_us: float = dataclasses.field(
+        default=601, metadata={"help": "µs of opening and closing (Idle)"}
+    )
+    subscribe_us: float = dataclasses.field(
+        default=82, metadata={"help": "µs of a subscription (Subscriptions)"}
+    )
+    redis_us: float = dataclasses.field(
+        default=16, metadata={"help": "µs of Redis for a plain publication (Broker)"}
+    )
+    redis_history_us: float = dataclasses.field(
+        default=39, metadata={"help": "the same with a history (Broker)"}
+    )
+    redis_process_us: float = dataclasses.field(
+        default=4.4, metadata={"help": "more of it for each process (Broker)"}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What it is to run on."""
+
+    cores: int = dataclasses.field(
+        default=8, metadata={"help": "of a machine, one process for each"}
+    )
+    gib: float = dataclasses.field(default=16, metadata={"help": "memory of a machine"})
+    utilisation: float = dataclasses.field(
+        default=0.5, metadata={"help": "part of a core that may be in use"}
+    )
+    sockets: int = dataclasses.field(
+        default=10_000, metadata={"help": "of a process at most, as many as measured"}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is needed, with every machine but one."""
+
+    processes: int
+    machines: int
+    redises: int
+    #: How many processes hear of a publication, on average.
+    hearing: float
+    #: The parts of a core that a process and a Redis use.
+    process_use: float
+    redis_use: float
+    #: Of one machine.
+    memory_gib: float
+    megabits: float
+    #: For the others to take over the connections of a machine that has failed.
+    takeover_seconds: float
+
+
+def plan(load: Load, costs: Costs, machine: Machine) -> Plan:
+    """Find the smallest number of machines that does, when one of them has failed.
+
+    :raises ValueError: if no number does.
+    """
+    machines = 1
+    while not _fits(load, costs, machine, machines):
+        machines += 1
+        if machines > load.connections + 1:
+            raise ValueError(
+                "No number of machines can do that: what each process hears is too"
+                " much for it. Let topics have fewer publications."
+            )
+    total = machines + 1
+    processes = total * machine.cores
+    redis_use = _redis_use(load, costs, processes)
+    redises = math.ceil(redis_use / machine.utilisation)
+    deliveries = load.publications * load.subscribers
+    bits = deliveries * (load.size + 4 + PACKET_OVERHEAD) * 8
+    free = machine.cores * machines * (1 - _use(load, costs, processes))
+    takeover = load.connections / total * _opening_seconds(load, costs) / free
+    return Plan(
+        processes,
+        total,
+        redises,
+        _hearing(load, processes),
+        _use(load, costs, processes),
+        redis_use / redises,
+        _memory_gib(load, costs, processes) * machine.cores,
+        bits / total / 1e6,
+        takeover,
+    )
+
+
+def _fits(load: Load, costs: Costs, machine: Machine, machines: int) -> bool:
+    processes = machines * machine.cores
+    return (
+        load.connections / processes <= machine.sockets
+        and _use(load, costs, processes) <= machine.utilisation
+        and _memory_gib(load, costs, processes) * machine.cores <= machine.gib
+    )
+
+
+def _hearing(load: Load, processes: int) -> float:
+    """How many processes have a subscriber, if the balancer knows nothing of topics."""
+    return processes * (1 - (1 - 1 / processes) ** load.subscribers)
+
+
+def _use(load: Load, costs: Costs, processes: int) -> float:
+    """The part of a core that one of the processes uses."""
+    connections = load.connections / processes
+    microseconds = (
+        connections / costs.ping_interval * costs.ping_us
+        + connections * load.received * costs.receive_us
+        + load.publications / processes * costs.publish_us
+        + load.publications / processes * load.subscribers * costs.delivery_us
+        + load.publications / processes * _hearing(load, processes) * costs.hear_us
+    )
+    return microseconds / 1e6
+
+
+def _redis_use(load: Load, costs: Costs, processes: int) -> float:
+    """The part of a core that all Redises use together."""
+    own = costs.redis_us + load.history * (costs.redis_history_us - costs.redis_us)
+    each = _hearing(load, processes) * costs.redis_process_us
+    return load.publications * (own + each) / 1e6
+
+
+def _memory_gib(load: Load, costs: Costs, processes: int) -> float:
+    """The memory of one of the processes, with the kernel's for its connections."""
+    kib = costs.socket_kib + load.topics * costs.topic_kib + costs.kernel_kib
+    return (load.connections / processes * kib + costs.process_mib * 1024) / 2**20
+
+
+def _opening_seconds(load: Load, costs: Costs) -> float:
+    """How long a process takes to take a connection that comes back."""
+    return (costs.open_us + load.topics * costs.subscribe_us) / 1e6
+
+
+def show(load: Load, result: Plan) -> str:
+    rows = (
+        ("machines, one of which may fail", f"{result.machines:,}"),
+        ("processes", f"{result.processes:,}"),
+        ("connections of a process", f"{load.connections / result.processes:,.0f}"),
+        ("a process uses of a core", f"{result.process_use:.0%}"),
+        ("memory in use of a machine", f"{result.memory_gib:.1f} GiB"),
+        ("what a machine sends", f"{result.megabits:,.0f} Mbit/s"),
+        ("processes that hear of a publication", f"{result.hearing:.1f}"),
+        ("Redises", f"{result.redises:,}"),
+        ("a Redis uses of a core", f"{result.redis_use:.0%}"),
+        (
+            "others take over from a machine that fails in",
+            f"{result.takeover_seconds:.1f} s",
+        ),
+    )
+    return table(("plan", ""), rows)
+
+
+def show_load(load: Load) -> str:
+    deliveries = load.publications * load.subscribers
+    rows = (
+        ("connections", f"{load.connections:,}"),
+        ("topics of each", f"{load.topics:g}"),
+        ("publications in a second", f"{load.publications:,g}"),
+        ("subscribers of a publication", f"{load.subscribers:,g}"),
+        ("deliveries in a second", f"{deliveries:,.0f}"),
+        ("messages in a second from clients", f"{load.connections * load.received:,g}"),
+        ("bytes of a message", f"{load.size:,}"),
+        ("publications with a history", f"{load.history:.0%}"),
+    )
+    return table(("load", ""), rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = (Load, Costs, Machine)
+    for part in parts:
+        group = parser.add_argument_group(part.__name__.lower(), part.__doc__)
+        for field in dataclasses.fields(part):
+            group.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=type(field.default),
+                default=field.default,
+                help=f"{field.metadata['help']} (default: {field.default:,})",
+            )
+    values = vars(parser.parse_args())
+    load, costs, machine = (
+        part(**{field.name: values[field.name] for field in dataclasses.fields(part)})
+        for part in parts
+    )
+    try:
+        result = plan(load, costs, machine)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{show_load(load)}\n\n{show(load, result)}")
+
+
+if __name__ == "__main__":
+    main()
