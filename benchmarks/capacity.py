@@ -2,11 +2,10 @@
 
     python benchmarks/capacity.py [--connections N] [--publications N] [...]
 
-Nothing is measured here. The costs that aren't given as options are those that this
-project has measured, see RESULTS.md; the load is yours to say. With ``--markdown`` only
-the tables are printed.
+Nothing is measured here. What things cost was measured by the other benchmarks, see
+RESULTS.md, and what you have measured can be given instead. The load is yours to say.
 
-What isn't in the plan: your own code in handlers, TLS, and compression.
+The plan leaves out your own code in handlers, TLS, compression and the balancer.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ class Load:
         default=1_000_000, metadata={"help": "open at the same time"}
     )
     topics: float = dataclasses.field(
-        default=2, metadata={"help": "that a connection is subscribed to"}
+        default=2.0, metadata={"help": "that a connection is subscribed to"}
     )
     publications: float = dataclasses.field(
-        default=2_000, metadata={"help": "in a second, of all processes together"}
+        default=2_000.0, metadata={"help": "in a second, of all processes together"}
     )
     subscribers: float = dataclasses.field(
-        default=500, metadata={"help": "that a publication has, on average"}
+        default=500.0, metadata={"help": "that a publication has, on average"}
     )
     received: float = dataclasses.field(
         default=0.01, metadata={"help": "messages a second that each client sends"}
@@ -57,16 +56,16 @@ class Costs:
         default=0.46, metadata={"help": "KiB of a subscription (Subscriptions)"}
     )
     kernel_kib: float = dataclasses.field(
-        default=8, metadata={"help": "KiB of the kernel for a connection (assumed)"}
+        default=8.0, metadata={"help": "KiB of the kernel for a connection (assumed)"}
     )
     process_mib: float = dataclasses.field(
-        default=80, metadata={"help": "MiB of an app without connections (assumed)"}
+        default=80.0, metadata={"help": "MiB of an app without connections (assumed)"}
     )
     ping_us: float = dataclasses.field(
-        default=61, metadata={"help": "µs of a ping and its pong (Idle)"}
+        default=61.0, metadata={"help": "µs of a ping and its pong (Idle)"}
     )
     ping_interval: float = dataclasses.field(
-        default=25, metadata={"help": "seconds between two pings"}
+        default=25.0, metadata={"help": "seconds between two pings, 0 for none"}
     )
     receive_us: float = dataclasses.field(
         default=19.3, metadata={"help": "µs of a message that is received (Echo)"}
@@ -75,22 +74,22 @@ class Costs:
         default=6.2, metadata={"help": "µs of a delivery (Fan-out, 1 in flight)"}
     )
     hear_us: float = dataclasses.field(
-        default=47, metadata={"help": "µs of a publication that is heard (Broker)"}
+        default=47.0, metadata={"help": "µs of a publication that is heard (Broker)"}
     )
     publish_us: float = dataclasses.field(
-        default=68, metadata={"help": "µs of a publication that is made (Broker)"}
+        default=68.0, metadata={"help": "µs of a publication that is made (Broker)"}
     )
     open_us: float = dataclasses.field(
-        default=601, metadata={"help": "µs of opening and closing (Idle)"}
+        default=601.0, metadata={"help": "µs of opening and closing (Idle)"}
     )
     subscribe_us: float = dataclasses.field(
-        default=82, metadata={"help": "µs of a subscription (Subscriptions)"}
+        default=82.0, metadata={"help": "µs of a subscription (Subscriptions)"}
     )
     redis_us: float = dataclasses.field(
-        default=16, metadata={"help": "µs of Redis for a plain publication (Broker)"}
+        default=16.0, metadata={"help": "µs of Redis for a plain publication (Broker)"}
     )
     redis_history_us: float = dataclasses.field(
-        default=39, metadata={"help": "the same with a history (Broker)"}
+        default=39.0, metadata={"help": "the same with a history (Broker)"}
     )
     redis_process_us: float = dataclasses.field(
         default=4.4, metadata={"help": "more of it for each process (Broker)"}
@@ -104,7 +103,9 @@ class Machine:
     cores: int = dataclasses.field(
         default=8, metadata={"help": "of a machine, one process for each"}
     )
-    gib: float = dataclasses.field(default=16, metadata={"help": "memory of a machine"})
+    gib: float = dataclasses.field(
+        default=16.0, metadata={"help": "memory of a machine"}
+    )
     utilisation: float = dataclasses.field(
         default=0.5, metadata={"help": "part of a core that may be in use"}
     )
@@ -115,7 +116,7 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is needed, with every machine but one."""
+    """What is needed, so that one machine may fail."""
 
     processes: int
     machines: int
@@ -128,7 +129,7 @@ class Plan:
     #: Of one machine.
     memory_gib: float
     megabits: float
-    #: For the others to take over the connections of a machine that has failed.
+    #: Of all processor time that is left, for the connections of a machine that fails.
     takeover_seconds: float
 
 
@@ -183,8 +184,9 @@ def _hearing(load: Load, processes: int) -> float:
 def _use(load: Load, costs: Costs, processes: int) -> float:
     """The part of a core that one of the processes uses."""
     connections = load.connections / processes
+    pings = connections / costs.ping_interval if costs.ping_interval else 0
     microseconds = (
-        connections / costs.ping_interval * costs.ping_us
+        pings * costs.ping_us
         + connections * load.received * costs.receive_us
         + load.publications / processes * costs.publish_us
         + load.publications / processes * load.subscribers * costs.delivery_us
@@ -223,7 +225,7 @@ def show(load: Load, result: Plan) -> str:
         ("Redises", f"{result.redises:,}"),
         ("a Redis uses of a core", f"{result.redis_use:.0%}"),
         (
-            "others take over from a machine that fails in",
+            "the others can take over from a machine that fails in",
             f"{result.takeover_seconds:.1f} s",
         ),
     )
@@ -232,17 +234,34 @@ def show(load: Load, result: Plan) -> str:
 
 def show_load(load: Load) -> str:
     deliveries = load.publications * load.subscribers
+    received = load.connections * load.received
     rows = (
         ("connections", f"{load.connections:,}"),
         ("topics of each", f"{load.topics:g}"),
-        ("publications in a second", f"{load.publications:,g}"),
-        ("subscribers of a publication", f"{load.subscribers:,g}"),
+        ("publications in a second", f"{load.publications:,.10g}"),
+        ("subscribers of a publication", f"{load.subscribers:,.10g}"),
         ("deliveries in a second", f"{deliveries:,.0f}"),
-        ("messages in a second from clients", f"{load.connections * load.received:,g}"),
+        ("messages in a second from clients", f"{received:,.10g}"),
         ("bytes of a message", f"{load.size:,}"),
         ("publications with a history", f"{load.history:.0%}"),
     )
     return table(("load", ""), rows)
+
+
+def count(text: str) -> int:
+    """Read a whole number that is greater than 0."""
+    value = int(text)
+    if value <= 0:
+        raise ValueError
+    return value
+
+
+def number(text: str) -> float:
+    """Read a number that isn't negative."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
 
 
 def main() -> None:
@@ -255,7 +274,7 @@ def main() -> None:
         for field in dataclasses.fields(part):
             group.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=type(field.default),
+                type=count if isinstance(field.default, int) else number,
                 default=field.default,
                 help=f"{field.metadata['help']} (default: {field.default:,})",
             )
