@@ -111,7 +111,7 @@ class Costs(t.NamedTuple):
 
 
 def measure(options: TopicOptions, listeners: int, messages: int) -> Costs:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     with contextlib.ExitStack() as stack:
         server = Server(REDIS)
         stack.callback(server.stop)

@@ -149,7 +149,7 @@ def plan(load: Load, costs: Costs, machine: Machine) -> Plan:
     total = machines + 1
     processes = total * machine.cores
     redis_use = _redis_use(load, costs, processes)
-    redises = math.ceil(redis_use / machine.utilisation)
+    redises = max(1, math.ceil(redis_use / machine.utilisation))
     deliveries = load.publications * load.subscribers
     bits = deliveries * (load.size + 4 + PACKET_OVERHEAD) * 8
     free = machine.cores * machines * (1 - _use(load, costs, processes))

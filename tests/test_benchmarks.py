@@ -61,6 +61,16 @@ def test_the_cost_of_idle_sockets_is_measured() -> None:
         assert process.wait() == 0
 
 
+def test_the_cost_of_the_broker_is_measured() -> None:
+    """With few messages and few processes."""
+    arguments = ["benchmarks/broker.py", "--quick"]
+    with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
+        for kind in ("plain", "with a history"):
+            for count in (1, 10):
+                process.wait_for(rf"^\| {kind} \| {count} \|( [\d,.]+ \|){{3}}$")
+        assert process.wait() == 0
+
+
 def test_the_reload_benchmark_measures_our_server() -> None:
     """In its quick mode, without the peers: for them it would make environments."""
     arguments = ["benchmarks/reload.py", "--quick", "--only", "ours"]
