@@ -41,6 +41,10 @@ MAX_PENDING = 2**20
 #: How much is given to a connection in one call, in bytes, if it is several frames.
 MAX_BATCH = 2**17
 
+#: The longest time to deliver that counts, in seconds, where a hub waits for more that
+#: it can deliver at once.
+MAX_TURN_TIME = 0.02
+
 #: After which time a subscription of a thread begins to deliver, in seconds, if nothing
 #: tells before that it is no context manager.
 OPENING_DELAY = 0.05
@@ -261,11 +265,14 @@ class Lane:
 
     For gevent the hub delivers it, in the next turn of its loop. For threads the
     publisher does, along with what others publish at the same time.
+
+    A hub that has hardly time for anything else waits a little for more, so that it has
+    less to do: to deliver ten publications at once takes not much longer than one.
     """
 
     def __init__(self, fanout: Fanout, transport: Transport) -> None:
         self._fanout = fanout
-        self.call_soon = transport.call_soon
+        self._scheduler = transport.scheduler
         #: Held by whoever delivers. Greenlets never switch meanwhile.
         self.turn = transport.new_lock()
         # Of all that follows, under the mutex of the fan-out.
@@ -286,19 +293,50 @@ class Lane:
         self.behind: list[tuple[Subscriber, Group]] = []
         #: Whether it is on its way to be drained.
         self.is_called = False
+        # How long that took the last time, in seconds, and when it was done.
+        self._turn_time = 0.0
+        self._turn_end = 0.0
+        # When it is drained if nothing more comes, and whatever comes.
+        self._quiet_at = 0.0
+        self._patience_end = 0.0
+        self._timer = transport.scheduler.new_alarm(self._drain_if_quiet)
 
     def has_work(self) -> bool:
         """Whether there is anything to be done in a turn."""
         return bool(self.pending or self.slow or self.ending)
 
+    def call(self) -> None:
+        """See to it that it is drained."""
+        now = time.monotonic()
+        turn_time = min(self._turn_time, MAX_TURN_TIME)
+        if self.is_called:
+            self._quiet_at = min(now + turn_time / 4, self._patience_end)
+            return
+        self.is_called = True
+        if not self._scheduler.is_hub or now - self._turn_end >= turn_time:
+            self._scheduler.call_soon(self.drain)
+        else:
+            self._quiet_at = now + turn_time / 4
+            self._patience_end = now + turn_time
+            self._scheduler.run_or_call_soon(self._drain_if_quiet)
+
+    def _drain_if_quiet(self) -> None:
+        if time.monotonic() < self._quiet_at:
+            self._timer.set(self._quiet_at)
+        else:
+            self.drain()
+
     def drain(self) -> None:
         """Deliver what is pending. Called by the scheduler of the sockets."""
+        start = time.monotonic()
         self.turn.acquire()
         try:
             self._fanout.deliver(self)
         finally:
             self.turn.release()
         self._fanout.end_turn(self)
+        self._turn_end = time.monotonic()
+        self._turn_time = self._turn_end - start
 
 
 class Fanout:
@@ -568,9 +606,8 @@ class Fanout:
     def flush(self) -> None:
         """See to it that what was received is delivered."""
         for lane in list(self._lanes.values()):
-            if not lane.is_called and lane.has_work():
-                lane.is_called = True
-                lane.call_soon(lane.drain)
+            if lane.has_work():
+                lane.call()
 
     def settle(self, subscriber: Subscriber) -> None:
         """Deliver what is pending before something else is sent to a socket.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+import time
 import typing as t
 
 import gevent
@@ -13,6 +14,7 @@ import pytest
 from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Lane, Subscriber
 from flask_sockets.topics.publication import Kind, Position, Publication
 from flask_sockets.topics.rules import Overflow
+from flask_sockets.wire.writer import offer_all
 
 from ..wire import CLOSE, PATIENCE, Flavour, Frame, Greenlets, Peer, Threads, flavours
 
@@ -77,7 +79,9 @@ class Sockets:
 
 
 @pytest.fixture
-def sockets(flavour: Flavour) -> Sockets:
+def sockets(flavour: Flavour, monkeypatch: pytest.MonkeyPatch) -> Sockets:
+    # Each turn delivers what was published, however long the one before has taken.
+    monkeypatch.setattr("flask_sockets.topics.fanout.MAX_TURN_TIME", 0)
     return Sockets(flavour)
 
 
@@ -171,6 +175,30 @@ def test_more_than_a_batch_holds_comes_in_order(sockets: Sockets) -> None:
     reader = sockets.flavour.spawn(read, peer, len(payloads))
     sockets.publish("a", *payloads)
     assert reader.result() == payloads
+
+
+def test_a_hub_that_is_busy_delivers_together_what_comes_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_sockets.topics.fanout.MAX_TURN_TIME", 10)
+    batches: list[bytes] = []
+
+    def deliver_slowly(writers: t.Any, data: bytes, *args: t.Any) -> t.Any:
+        batches.append(data)
+        if len(batches) == 1:
+            time.sleep(2)
+        return offer_all(writers, data, *args)
+
+    monkeypatch.setattr("flask_sockets.topics.fanout.offer_all", deliver_slowly)
+    for flavour in flavours(Greenlets):
+        sockets = Sockets(flavour)
+        peer = sockets.subscribe("a")[1]
+        for number in range(10):
+            sockets.publish("a", b"%d" % number)
+            sockets.turn()
+        assert read(peer, 10) == [b"%d" % number for number in range(10)]
+    # The first one was alone, as the hub had nothing else to do.
+    assert [len(batch) for batch in batches] == [3, 27]
 
 
 def test_a_socket_with_compression_gets_the_same_frames(flavour: Flavour) -> None:

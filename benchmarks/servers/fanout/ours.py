@@ -3,6 +3,11 @@
 import os
 import sys
 
+if "REDIS_URL" in os.environ:  # As all servers do that serve with greenlets.
+    from gevent import monkey
+
+    monkey.patch_all()
+
 from flask import Flask
 from gevent.pywsgi import WSGIServer
 
