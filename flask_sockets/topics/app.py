@@ -398,7 +398,7 @@ class AppTopics:
         text = since.get(topic.name) if isinstance(since, Mapping) else since
         position = Position.parse(text)
         read = self.broker.read_history(topic.name, options, history, position)
-        is_all = self._fanout.put_before(subscriber, topic.name, read.publications)
+        is_all = self._fanout.put_before(subscriber, topic.name, read)
         return dataclasses.replace(read, recovered=read.recovered and is_all)
 
     def unsubscribe(self, subscriber: Subscriber, names: Sequence[str]) -> None:

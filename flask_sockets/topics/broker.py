@@ -177,6 +177,10 @@ class Broker(abc.ABC):
         none yet it has the offset 0. A broker that might have lost anything begins a
         new epoch.
 
+        If the topic is subscribed to, all that is returned was given to
+        :meth:`Receiver.receive` before, as far as it was published after the topic was
+        subscribed to. So nothing of it comes once more.
+
         :param options: those of the topic, whose ``history`` isn't 0.
         :raises BrokerUnavailable: if it can't be read now.
         """

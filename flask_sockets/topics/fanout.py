@@ -28,11 +28,12 @@ from .locks import new_native_lock
 from .rules import Overflow
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from ..wire.connection import Connection
     from ..wire.transport import Task, Transport
     from ..wire.writer import Writer
+    from .history import Recovery
     from .publication import Position, Publication
 
 #: How much may wait to be delivered before publishers have to wait, in bytes.
@@ -409,25 +410,22 @@ class Fanout:
             subscriber.lane = lane
             self._subscription_count += 1
 
-    def put_before(
-        self, subscriber: Subscriber, topic: str, history: Sequence[Publication]
-    ) -> bool:
+    def put_before(self, subscriber: Subscriber, topic: str, read: Recovery) -> bool:
         """Let a socket that waits have what was published before it subscribed.
 
-        What was received meanwhile and is in the history as well comes once.
+        What was received meanwhile and is in the history as well comes once, or not at
+        all if the socket has got it before.
 
         :return: whether there was room for all of it. If not, the oldest are left out.
         """
-        if not history:
-            return True
-        last = history[-1].place
         with self._mutex:
             group = subscriber.groups.get(topic)
             waiting = None if group is None else group.waiting.get(subscriber)
             if group is None or waiting is None:
                 return True  # The socket has ended.
-            later = [entry for entry in waiting.take() if _is_after(entry[0], last)]
-            frames = [(p.place, group.encode(p)) for p in history] + later
+            kept = waiting.take()
+            later = [entry for entry in kept if _is_after(entry[0], read.position)]
+            frames = [(p.place, group.encode(p)) for p in read.publications] + later
             room = self._max_outbox - subscriber.size
             first = len(frames)
             while first > 0 and room >= len(frames[first - 1][1]):
@@ -753,10 +751,9 @@ class Fanout:
             subscriber.connection.go_away(*TOO_SLOW)
 
 
-def _is_after(position: Position | None, last: Position | None) -> bool:
+def _is_after(position: Position | None, last: Position) -> bool:
     return (
         position is None
-        or last is None
         or position.epoch != last.epoch
         or position.offset > last.offset
     )

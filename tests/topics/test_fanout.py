@@ -12,6 +12,7 @@ import gevent
 import pytest
 
 from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Lane, Subscriber
+from flask_sockets.topics.history import Recovery
 from flask_sockets.topics.publication import Kind, Position, Publication
 from flask_sockets.topics.rules import Overflow
 from flask_sockets.wire.writer import offer_all
@@ -284,11 +285,23 @@ def test_history_comes_before_what_waits_and_nothing_comes_twice(
     subscriber, peer = sockets.subscribe("a", is_open=False)
     for waiting in (publication(2), publication(3), publication(1, "f")):
         sockets.fanout.receive(waiting)
-    history = [publication(1), publication(2)]
+    history = Recovery([publication(1), publication(2)], Position("e", 2), True)
     assert sockets.fanout.put_before(subscriber, "a", history)
     sockets.fanout.receive(publication(2, "f"))
     sockets.fanout.open(subscriber, ["a"])
     assert read(peer, 5) == [b"e1", b"e2", b"e3", b"f1", b"f2"]
+
+
+def test_what_a_client_has_got_before_does_not_come_again(sockets: Sockets) -> None:
+    """Through another process, which has received it earlier."""
+    subscriber, peer = sockets.subscribe("a", is_open=False)
+    for offset in (7, 8):
+        place = Position("e", offset)
+        sockets.fanout.receive(Publication("a", Kind.BINARY, b"%d" % offset, "", place))
+    nothing = Recovery([], Position("e", 7), True)
+    assert sockets.fanout.put_before(subscriber, "a", nothing)
+    sockets.fanout.open(subscriber, ["a"])
+    assert read(peer, 1) == [b"8"]
 
 
 def test_of_a_history_that_is_too_large_the_newest_part_comes(
@@ -297,7 +310,8 @@ def test_of_a_history_that_is_too_large_the_newest_part_comes(
     sockets = Sockets(flavour, max_outbox=25 * KIB)
     subscriber, peer = sockets.subscribe("a", is_open=False)
     history = [Publication("a", Kind.BINARY, bytes([n]) * 10 * KIB) for n in range(4)]
-    assert not sockets.fanout.put_before(subscriber, "a", history)
+    read_all = Recovery(history, Position("e", 4), True)
+    assert not sockets.fanout.put_before(subscriber, "a", read_all)
     sockets.fanout.open(subscriber, ["a"])
     sockets.publish("a", b"next")
     assert [payload[:1] for payload in read(peer, 3)] == [b"\x02", b"\x03", b"n"]

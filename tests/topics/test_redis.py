@@ -271,6 +271,37 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again(
     assert [p.payload for p in read.publications] == [b"1", b"2"]
 
 
+def test_what_is_read_from_the_history_was_received_before(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would come once more to a socket that is subscribed meanwhile."""
+    broker, listener = start_on(server)
+    other, _ = start_on(server)
+    subscribe(broker, "a", options=HISTORY)
+    may_receive = threading.Event()
+    receive = listener.receive
+
+    def receive_late(publication: Publication) -> None:
+        assert may_receive.wait(30)
+        receive(publication)
+
+    monkeypatch.setattr(listener, "receive", receive_late)
+    publish(other, "a", b"1", options=HISTORY)
+    counts: list[int] = []
+
+    def look() -> None:
+        read = broker.read_history("a", HISTORY, 10)
+        assert [p.payload for p in read.publications] == [b"1"]
+        counts.append(len(listener.received))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(0.5)
+    may_receive.set()
+    thread.join()
+    assert counts == [1]
+
+
 def test_scripts_that_redis_has_dropped_are_loaded_again(server: RedisServer) -> None:
     broker, listener = start_on(server)
     subscribe(broker, "a", options=HISTORY)

@@ -138,7 +138,9 @@ class RedisBroker(Broker):
         self, topic: str, options: TopicOptions, limit: int, since: Position | None
     ) -> Recovery:
         command = self._reading(topic, options, limit, since)
-        return self._recovery(topic, self._calls.call(*command))
+        recovery = self._recovery(topic, self._calls.call(*command))
+        self._listener.wait_for(topic, recovery.position)
+        return recovery
 
     def _read_several(
         self, topics: Sequence[tuple[str, TopicOptions, Position | None]]

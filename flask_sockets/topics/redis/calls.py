@@ -83,8 +83,8 @@ class Calls:
         self._used_at = 0.0
         self._retry_at = 0.0
         self._last_error: Exception | None = None
-        # Of the Redis that is connected to. Another one may have lost something.
-        self._run_id = ""
+        #: Of the Redis that is connected to. Another one may have lost something.
+        self.run_id = ""
         self._digests = {
             script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
             for script in scripts.ALL
@@ -196,7 +196,7 @@ class Calls:
     def _exchange(self, batch: list[_Call]) -> None:
         connection = self._open()
         commands = [
-            [self._run_id if part is RUN_ID else part for part in call.arguments]
+            [self.run_id if part is RUN_ID else part for part in call.arguments]
             for call in batch
         ]
         connection.send_packed_command(connection.pack_commands(commands))
@@ -226,7 +226,7 @@ class Calls:
             connection = self._connect()
             try:
                 connection.connect()
-                self._run_id = self._read_run_id(connection)
+                self.run_id = self._read_run_id(connection)
                 self._load_scripts(connection)
             except BaseException as error:
                 connection.disconnect()

@@ -125,6 +125,8 @@ class Listener:
         # Topics that Redis has confirmed. Those stay here that can't be read.
         self._confirmed: set[str] = set()
         self._changed = threading.Condition()
+        # How many wait until something is received.
+        self._waiting = 0
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._is_connected = False
@@ -161,14 +163,46 @@ class Listener:
                 self.wake()
             with self._changed:
                 while not self._are_active(topics):
-                    remaining = deadline - time.monotonic()
-                    if remaining <= 0 or not self._changed.wait(remaining):
-                        raise BrokerUnavailable(
-                            self._problem or self._failed("it doesn't answer in time")
-                        )
+                    self._wait_for_change(deadline)
         except BaseException:
             self.unsubscribe(topics)
             raise
+
+    def wait_for(self, name: str, position: Position) -> None:
+        """Wait until a topic is received up to a position, if it is subscribed to.
+
+        The other connection may be ahead of this one.
+
+        :raises BrokerUnavailable: if that takes too long.
+        """
+        if self._thread is threading.current_thread():
+            return  # A receiver of a signal. Nothing is received meanwhile.
+        deadline = time.monotonic() + TIMEOUT
+        with self._changed:
+            self._waiting += 1
+            try:
+                while self._is_behind(name, position):
+                    self._wait_for_change(deadline)
+            finally:
+                self._waiting -= 1
+
+    def _is_behind(self, name: str, position: Position) -> bool:
+        topic = self._topics.get(name)
+        place = None if topic is None else topic.place
+        # What comes of a new epoch comes along with the news that it is one.
+        return (
+            place is not None
+            and place.epoch == position.epoch
+            and place.offset < position.offset
+        )
+
+    def _wait_for_change(self, deadline: float) -> None:
+        """Wait until the task has done something. Called under its lock."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not self._changed.wait(remaining):
+            raise BrokerUnavailable(
+                self._problem or self._failed("it doesn't answer in time")
+            )
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
         """Take back one :meth:`subscribe`. Doesn't wait."""
@@ -317,6 +351,9 @@ class Listener:
                     break
         finally:
             self._receiver.flush()
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
         if has_confirmed:
             self._activate()
         if not is_all:
@@ -424,8 +461,8 @@ class Listener:
         else:
             is_next = place.offset == topic.place.offset + 1
         if is_next:
-            topic.place = place
             self._receiver.receive(publication)
+            topic.place = place  # Whoever waits for this may go on now.
         else:
             self._recover({publication.topic: topic})
 

@@ -76,8 +76,9 @@ class MemberList:
         self._own: dict[Member, t.Any] = {}
         # Those to be taken away when Redis is back, and whether the app knew of them.
         self._gone: dict[Member, bool] = {}
-        # Whether Redis has forgotten all.
+        # Whether Redis may know something else than this process.
         self._is_forgotten = False
+        self._run_id = ""
         self._lock = threading.Lock()
         self._next_heartbeat = 0.0
         self._next_look = 0.0
@@ -131,6 +132,9 @@ class MemberList:
             if self._calls.call("ZADD", self._processes, int(seconds), self._process):
                 # Redis has forgotten everything, or this process was taken for dead.
                 self._is_forgotten = True
+            if self._run_id not in ("", self._calls.run_id):
+                self._is_forgotten = True  # Another one, which may lag behind.
+            self._run_id = self._calls.run_id
             if self._is_forgotten:
                 self._tell_all()
             elif now >= self._next_renewal:
@@ -156,7 +160,14 @@ class MemberList:
             own = list(self._own.items())
         for start in range(0, len(own), BATCH):
             self._tell(own[start : start + BATCH])
-        self._is_forgotten = False
+        # Some of them may have left meanwhile, or Redis has forgotten that they had.
+        told = self._calls.call("SMEMBERS", self._members_of(self._process))
+        with self._lock:
+            self._is_forgotten = False
+            for data in told:
+                member = Member.decode(data)
+                if member not in self._own:
+                    self._gone.setdefault(member, False)
 
     def _take_gone_away(self) -> None:
         with self._lock:
