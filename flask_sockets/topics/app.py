@@ -295,6 +295,7 @@ class AppTopics:
                     for topic in topics:
                         self._join(subscriber, topic.name, member, info)
                 websocket.ensure_accepted()
+                subscriber.accept()
             except BaseException:
                 self.unsubscribe(subscriber, [topic.name for topic in new])
                 raise

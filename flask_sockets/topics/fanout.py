@@ -81,8 +81,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        *("_fanout", "_number", "connection", "groups", "is_watched", "lane"),
-        *("leaving", "members", "opening", "size", "uncounted"),
+        *("_fanout", "_farewell", "_is_accepted", "_number", "connection", "groups"),
+        *("is_watched", "lane", "leaving", "members", "opening", "size", "uncounted"),
     )
 
     def __init__(
@@ -110,6 +110,9 @@ class Subscriber:
         self.is_watched = False
         #: Takes its members out of their topics.
         self.leaving: Task | None = None
+        # How it is to be closed, which can't be done while HTTP is spoken.
+        self._farewell: tuple[int, str] | None = None
+        self._is_accepted = connection.has_begun
 
     @property
     def id(self) -> str:
@@ -121,6 +124,19 @@ class Subscriber:
         lane = self.lane
         if self.opening or (lane is not None and lane.has_work()):
             self._fanout.settle(self)
+
+    def accept(self) -> None:
+        """The handshake is done."""
+        self._is_accepted = True
+        if self._farewell is not None:
+            self.connection.go_away(*self._farewell)
+
+    def go_away(self, code: int, reason: str) -> None:
+        """Close the connection, behind the handshake."""
+        # In this order: another thread may be accepting.
+        self._farewell = code, reason
+        if self._is_accepted:
+            self.connection.go_away(code, reason)
 
     def watch(self) -> None:
         """See to it that the end of the connection ends the subscriptions."""
@@ -732,7 +748,7 @@ class Fanout:
             )
         for subscriber, code, reason in ended:
             subscriber.settle()
-            subscriber.connection.go_away(code, reason)
+            subscriber.go_away(code, reason)
         if lane.ended:
             lane.alarm.set(lane.next_ending)
 
@@ -748,7 +764,7 @@ class Fanout:
     def _close_as_slow(self, subscriber: Subscriber) -> None:
         if subscriber.connection.closed is None:
             self.stats.closed_as_slow += 1
-            subscriber.connection.go_away(*TOO_SLOW)
+            subscriber.go_away(*TOO_SLOW)
 
 
 def _is_after(position: Position | None, last: Position) -> bool:

@@ -229,6 +229,8 @@ class Arena:
         """
         losses = [check(f, self.publisher.published) for f in self.followers]
         check_positions(self.followers)
+        answers = [x for f in self.followers for x in f.troubles if "Invalid" in x]
+        assert not answers, f"These were no answers of HTTP: {answers}"
         for server in (self.gunicorn, self.wsrun):
             server.assert_log_is_clean()
         return sum(loss.admitted for loss in losses), sum(x.missing for x in losses)

@@ -105,7 +105,7 @@ class Follower:
                 self.ends.append(error.response.status_code)
             except (OSError, WebSocketException) as error:
                 self.ends.append(0)
-                self.troubles.append(repr(error))
+                self.troubles.append(f"{error!r} {error.__cause__!r}")
             self.pid = 0
             await asyncio.sleep(random.uniform(0.05, 0.25))
 

@@ -674,6 +674,21 @@ def test_a_topic_can_be_disconnected(app: App) -> None:
         assert other.receive() == "still here"
 
 
+def test_a_socket_that_is_disconnected_as_it_subscribes_is_closed_with_a_handshake(
+    app: App,
+) -> None:
+    """Before the handshake a Close frame would be no HTTP."""
+    app.subscribe("room/1", member="ada")
+
+    def throw_out(sender: Flask, topic: str, **extra: t.Any) -> None:
+        app.sockets.disconnect(topic, 4001, "not today")
+
+    with member_joined.connected_to(throw_out, app.flask), app.connect() as ws:
+        with pytest.raises(ConnectionClosed) as caught:
+            ws.receive()
+        assert (caught.value.code, caught.value.reason) == (4001, "not today")
+
+
 @pytest.mark.parametrize(("code", "reason"), [(1006, ""), (1000, "x" * 124), (7, "")])
 def test_a_close_that_can_not_be_sent_disconnects_nobody(
     app: App, code: int, reason: str

@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from ..broker import BrokerUnavailable
 from . import scripts
+from .connecting import reason_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,9 +150,13 @@ class Calls:
         ]
 
     def _failed(self, cause: Exception) -> BrokerUnavailable:
-        error = self._unavailable(str(cause))
+        error = self._unavailable(reason_of(cause))
         error.__cause__ = cause
         return error
+
+    def retry_now(self) -> None:
+        """Redis was reached in another way, so that it is worth an attempt."""
+        self._retry_at = 0.0
 
     def close(self) -> None:
         """Close the connection. The next call opens another."""

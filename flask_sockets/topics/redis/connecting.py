@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,14 @@ def without_password(url: str) -> str:
     return re.sub(r"(?i)(?<=[?&])(password|username)=[^&]*", r"\1=***", url)
 
 
+def reason_of(error: Exception) -> str:
+    """What is wrong, for people to see."""
+    if isinstance(error, MasterNotFoundError):
+        # What it says names everything that redis-py knows of each sentinel.
+        return "no sentinel that can be reached knows a master"
+    return str(error)
+
+
 def _sentinel_pool(url: str, options: dict[str, t.Any]) -> redis.ConnectionPool:
     """Connections to the master that the sentinels name, also after a failover."""
     parts = urlsplit(url)
@@ -104,8 +112,9 @@ def _sentinel_pool(url: str, options: dict[str, t.Any]) -> redis.ConnectionPool:
     options = {**options, "db": int(db or 0)}
     if password or user:
         options.update(username=unquote(user) or None, password=unquote(password))
-    timeouts = {
-        name: options[name] for name in ("socket_timeout", "socket_connect_timeout")
+    of_sentinels = {
+        name: options[name]
+        for name in ("socket_timeout", "socket_connect_timeout", "retry")
     }
-    manager: t.Any = Sentinel(sentinels, sentinel_kwargs=timeouts)  # type: ignore[no-untyped-call]
+    manager: t.Any = Sentinel(sentinels, sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
     return SentinelConnectionPool(service, manager, **options)  # type: ignore[no-untyped-call]

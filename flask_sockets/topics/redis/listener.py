@@ -22,6 +22,7 @@ from ..broker import BrokerUnavailable
 from ..publication import Position
 from . import scripts, stats
 from .calls import TIMEOUT
+from .connecting import reason_of
 from .wire_format import Disconnect, MalformedMessage, TellStats, decode, decode_order
 
 if t.TYPE_CHECKING:
@@ -268,7 +269,7 @@ class Listener:
                 if self._listen(connection):
                     return
             except (RedisError, OSError) as error:
-                self._note_problem(self._failed(str(error)))
+                self._note_problem(self._failed(reason_of(error)))
             except BrokerUnavailable as error:
                 self._note_problem(str(error))
             except Exception:
@@ -278,6 +279,7 @@ class Listener:
                     # Another task may have taken the place of one that ends.
                     if self._thread is threading.current_thread():
                         self._is_connected = False
+                        self._ask_for_all()
                 connection.disconnect()
             with self._changed:
                 if not self._is_closed:
@@ -308,16 +310,21 @@ class Listener:
             logger.warning("The broker at %r is back.", self._name)
 
     def _resubscribe(self, connection: Connection) -> None:
+        self._calls.retry_now()
         with self._changed:
-            for topic in self._topics.values():
-                topic.state = State.ASKED
-            self._wanted = list(self._topics)
-            self._confirmed.clear()
+            self._ask_for_all()
             # From now on whoever wants another topic wakes the task up.
             self._is_connected = True
         self._probe = None
         self._probed_at = time.monotonic()
         connection.send_command("SUBSCRIBE", self._control, self._own)
+
+    def _ask_for_all(self) -> None:
+        """Nothing is received before Redis was asked. Called under the lock."""
+        for topic in self._topics.values():
+            topic.state = State.ASKED
+        self._wanted = list(self._topics)
+        self._confirmed.clear()
 
     def _listen(self, connection: Connection) -> bool:
         """Take in what comes, until the connection is lost.
