@@ -50,6 +50,7 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
         self._is_ending = False
         self._positions: dict[str, str] = {}
+        self._attempts = 0
         self.events: dict[str, list[Begin | Heard]] = {
             topic: [] for topic in (*HISTORY, *PLAIN)
         }
@@ -64,8 +65,8 @@ class Follower:
 
     @property
     def member(self) -> str:
-        """As whom the present connection is known."""
-        return f"{self._name}-{self.connections}"
+        """As whom the newest connection is known."""
+        return f"{self._name}-{self._attempts}"
 
     @property
     def is_connected(self) -> bool:
@@ -111,10 +112,9 @@ class Follower:
 
     async def _follow(self) -> None:
         since = quote(json.dumps(self._positions))
-        # The next one, if this gets that far.
-        name = f"{self._name}-{self.connections + 1}"
+        self._attempts += 1
         async with connect(
-            self._server.url(f"/follow?name={name}&since={since}"),
+            self._server.url(f"/follow?name={self.member}&since={since}"),
             compression=None,
             ping_interval=None,
             open_timeout=60,
