@@ -112,7 +112,7 @@ class Subscriber:
         self.leaving: Task | None = None
         # How it is to be closed, which can't be done while HTTP is spoken.
         self._farewell: tuple[int, str] | None = None
-        self._is_accepted = connection.has_begun
+        self._is_accepted = False
 
     @property
     def id(self) -> str:

@@ -49,6 +49,7 @@ class Sockets:
         ws, peer = self.flavour.connect(**options)
         self._number += 1
         subscriber = Subscriber(ws.connection, self.fanout, self._number)
+        subscriber.accept()
         if is_watched:
             subscriber.watch()
         for topic in topics:
