@@ -20,7 +20,10 @@ from ..redis_server import Sentinels
 from .arena import IS_LONG, Arena, beside, promised, until
 from .followers import HISTORY, PLAIN
 
-pytestmark = pytest.mark.xdist_group(__name__)
+pytestmark = [
+    pytest.mark.xdist_group(__name__),
+    pytest.mark.timeout(600 if IS_LONG else 120),
+]
 
 #: Seconds within which Redis' end is an error for publishers, and after its return
 #: everything works again.
