@@ -86,6 +86,11 @@ def read_message(argument: str | None, is_json: bool, is_binary: bool) -> Messag
     :raises click.ClickException: if it isn't what it is said to be.
     """
     if argument is None or argument == "-":
+        if sys.stdin is None:  # It is closed: '<&-'.
+            raise click.ClickException(
+                "There is no message: give it behind the topic, or by standard input."
+            )
+
         if sys.stdin.isatty():
             click.echo(
                 "Type the message, and then Ctrl-D on a line of its own.", err=True

@@ -87,7 +87,7 @@ def server(redis: RedisServer) -> t.Iterator[tuple[RedisBroker, Listener]]:
 
 
 def listen(directory: Path, redis: RedisServer, *arguments: str) -> Process:
-    """The command as a process, or a shell's command line with '-c'."""
+    """The command that listens as a process, or a shell's command line with '-c'."""
     (directory / "app.py").write_text(APP)
     command = ["/bin/sh"] if arguments[0] == "-c" else ["flask", "sockets", "listen"]
     env = {"SOCKETS_BROKER": redis.url}
@@ -195,6 +195,16 @@ def test_what_is_published_is_printed_line_by_line_until_ctrl_c(
             {**head, "data": {"a": 1}},
         ]
         assert plain.output.count("\n") == 4
+
+
+def test_a_message_that_is_nowhere_is_an_error_of_one_line(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    flask = Path(sys.executable).with_name("flask")
+    with listen(tmp_path, redis, "-c", f"{flask} sockets publish news <&-") as process:
+        assert process.wait() == 1
+        assert process.output.startswith("Error: There is no message: ")
+        assert process.output.count("\n") == 1
 
 
 def test_nothing_is_said_when_nobody_reads_what_is_printed(
