@@ -154,3 +154,11 @@ def test_the_tutorial_leads_to_two_workers(
                 sees(page, "Ada: Is anybody here?")
             pages[1].get_by_role("button", name="Leave").click()
             sees(pages[0], "Ada", where="#people")
+
+            # What is published from a shell, as the text ends.
+            env = {"FLASK_SOCKETS_BROKER": redis.url}
+            for line in TUTORIAL.find("sockets publish").splitlines():
+                with Process(*shlex.split(line), cwd=parlour, env=env) as command_line:
+                    assert command_line.wait() == 0, command_line.output
+            closing = "the house: Closing soon."
+            sees(pages[0], "Ada: Is anybody here?", closing)
