@@ -116,9 +116,9 @@ def parlour(tmp_path: Path) -> Path:
     text = page.read_text()
     head, form, tail = text.partition("</form>\n")
     text = head + form + TUTORIAL.find('id="people"') + tail
-    begin = text.index("  function receive(")
+    begin = text.index("  function learn(")
     end = text.index("  function showMessage(")
-    text = text[:begin] + TUTORIAL.find("event.people") + text[end:]
+    text = text[:begin] + TUTORIAL.find("people.join") + text[end:]
     page.write_text(text)
     return tmp_path
 

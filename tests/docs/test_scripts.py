@@ -50,44 +50,23 @@ def page_with(app: flask.Flask, body: str) -> None:
 
 def test_a_page_connects_with_the_url_of_the_template(page: Page, serve: Serve) -> None:
     _, names = client_of("docs/websocket.md")
-    page_with(names["app"], Document("docs/browser.md").find("url_for", "html"))
+    page_with(names["app"], Document("docs/browser.md").find("new WebSocket"))
     with page.expect_console_message(lambda message: message.text == "hello"):
         page.goto(f"http://{serve(names['app']).host}/")
 
 
-#: Counts in the page how many WebSockets have closed and been heard of.
-COUNT = """
-  let closed = 0;
-  const Real = WebSocket;
-  WebSocket = class extends Real {
-    constructor(...options) {
-      super(...options);
-      this.addEventListener("close", () => setTimeout(() => { closed += 1; }));
-    }
-  };
-  const timers = [];
-  const realTimer = setTimeout;
-  setTimeout = (...options) => { timers.push(options[0]); realTimer(...options); };
-"""
+def test_a_page_connects_with_the_module_of_the_app(page: Page, serve: Serve) -> None:
+    _, names = client_of("docs/websocket.md")
 
+    def echo(ws: WebSocket, room: str) -> None:
+        for message in ws:
+            ws.send(f"{room} has heard {message!r}")
 
-def test_a_page_comes_back_unless_it_is_told_to_stay_away(
-    page: Page, serve: Serve
-) -> None:
-    _, names = client_of("docs/browser.md")
-    codes = iter([1012, 1011, 1000])
-
-    def close(ws: WebSocket, room: str) -> None:
-        ws.close(next(codes))
-
-    names["sockets"].add_url_rule("/chat/<room>", "close", close)
-    script = Document("docs/browser.md").find("setTimeout(connect")
-    # Not as long as a reader waits.
-    script = script.replace("pause = 500", "pause = 5")
-    page_with(names["app"], f"<script>{COUNT}{script}</script>")
-    page.goto(f"http://{serve(names['app']).host}/")
-    page.wait_for_function("closed === 3")
-    assert page.evaluate("timers.filter((timer) => timer === connect).length") == 2
+    names["sockets"].add_url_rule("/chat/<room>", "chat", echo)
+    page_with(names["app"], Document("docs/browser.md").find("import { connect }"))
+    heard = "lobby has heard 'hello'"
+    with page.expect_console_message(lambda message: message.text == heard):
+        page.goto(f"http://{serve(names['app']).host}/")
 
 
 def test_a_file_is_uploaded_with_progress(page: Page, serve: Serve) -> None:
