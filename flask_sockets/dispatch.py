@@ -12,6 +12,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.exceptions import NotImplemented as ServerCannot
 
 from . import _flask, client_module
+from .closing_log import write_closed
 from .contexts import MessageContexts, Scope, pauses_of
 from .database import watch_for_held_connections
 from .exceptions import ConnectionClosed
@@ -506,15 +507,18 @@ class SocketRequest:
     # The end
 
     def tell_closed(self, websocket: WebSocket, opened_at: float) -> None:
-        """Send the signal for the end of a WebSocket, which is closed by now."""
+        """Send the signal for the end of a WebSocket, which is closed by now, and write
+        the line for it."""
         connection = websocket.connection
         connection.go_away(self.close_code, self.close_reason)
+        duration = time.monotonic() - opened_at
+        write_closed(self.request.path, duration, connection.ending)
         try:
             websocket_closed.send(
                 self.app,
                 _async_wrapper=self.app.ensure_sync,
                 websocket=websocket,
-                duration=time.monotonic() - opened_at,
+                duration=duration,
                 **dataclasses.asdict(connection.ending),
             )
         except Exception as error:
