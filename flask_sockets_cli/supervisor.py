@@ -450,7 +450,7 @@ class Supervisor:
 
         if burst.pages and self._warm is not None:
             self._display.reloading_pages(burst.pages)
-            self._warm.send(do="reload_pages")
+            self._warm.send(do="reload_pages", paths=burst.pages)
 
         server = self._server
 

@@ -60,18 +60,35 @@ def is_hidden(frame: types.FrameType) -> bool:
 
 def explain(failure: BaseException) -> None:
     """Say in the terminal why the app was not loaded."""
+    say(told_of(failure, whole=True))
+
+
+def told_of(failure: BaseException, whole: bool) -> str:
+    """What the person is told of the reason why the app was not loaded.
+
+    :param whole: whether the traceback is part of it.
+    """
     if isinstance(failure, NoAppException):
-        say(f"Error: {failure.format_message()}")
-    elif isinstance(failure, ServerCrashed):
-        say(f"Error: {failure}")
-    else:
-        show_exception(failure, failure.__traceback__)
+        return f"Error: {failure.format_message()}"
+
+    if isinstance(failure, ServerCrashed):
+        return f"Error: {failure}"
+
+    return _traceback(failure, failure.__traceback__) if whole else _reason(failure)
 
 
 def show_exception(error: BaseException, tb: types.TracebackType | None) -> None:
     """Say in the terminal what Python says of an exception that nobody has caught."""
-    lines = traceback.format_exception(type(error), error, tb)
-    say("".join(lines).rstrip())
+    say(_traceback(error, tb))
+
+
+def _traceback(error: BaseException, tb: types.TracebackType | None) -> str:
+    return "".join(traceback.format_exception(type(error), error, tb)).rstrip()
+
+
+def _reason(failure: BaseException) -> str:
+    name = type(failure).__name__
+    return f"{name}: {failure}" if str(failure) else name
 
 
 class AppExited(Exception):
@@ -103,8 +120,7 @@ def failed_app(failure: BaseException, raises: bool, html: bool) -> WSGIApplicat
     :param raises: whether it raises the failure, for the debugger to show.
     :param html: whether it tells so in a page, which can be reloaded by itself.
     """
-    name = type(failure).__name__
-    reason = f"{name}: {failure}" if str(failure) else name
+    reason = _reason(failure)
     sentence = f"The app could not be loaded. {reason}\n"
     frames = failure.__traceback__
 

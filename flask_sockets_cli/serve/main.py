@@ -24,7 +24,7 @@ from ..process_names import SERVES, name_process
 from ..settings import Settings
 from ..terminal import notice
 from ._python import say_farewells
-from .failures import explain
+from .failures import explain, told_of
 from .forks import leave_serving_to_this_process
 from .fresh_imports import imported_files, read_afresh
 from .hosts import TrustedHosts, only_for
@@ -124,7 +124,8 @@ def serve(
     if settings.live:
         from .pages import Pages
 
-        application = pages = Pages(application, app, hosts)
+        problem = None if failure is None else told_of(failure, settings.debugger)
+        application = pages = Pages(application, app, hosts, problem)
 
     if settings.debug:
         application = only_for(hosts, application)
@@ -179,7 +180,7 @@ class Orders:
                 # it may be killed, for the sake of a later edit.
                 self.server.start()
             case "reload_pages" if self.pages is not None:
-                self.pages.changed()
+                self.pages.changed(message["paths"])
             case "compare":
                 # What is missing may be among what was installed.
                 if not (

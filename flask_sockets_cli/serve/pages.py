@@ -1,15 +1,17 @@
-"""Reloads open pages in the browser, for ``flask wsrun --live``: puts a script into
-each page, and tells it over a WebSocket when the page is out of date.
+"""Keeps open pages in the browser up to date, for ``flask wsrun --live``: puts a script
+into each page, and tells it over a WebSocket when the page is out of date.
 
 A page carries the version of the app and its files that it was made by. It is told the
 current one when it connects and whenever that changes, and reloads if they differ. So
-nothing is lost while it is not connected.
+nothing is lost while it is not connected. If nothing but stylesheets has changed, it is
+told their names, and may do with loading those again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import secrets
@@ -49,14 +51,20 @@ class Pages:
     :param application: what is served, with the debugger.
     :param app: the app in it, ``None`` if it could not be loaded.
     :param hosts: whose pages may be told that something has changed.
+    :param problem: why the app could not be loaded, for a page that is open.
     """
 
     def __init__(
-        self, application: WSGIApplication, app: Flask | None, hosts: TrustedHosts
+        self,
+        application: WSGIApplication,
+        app: Flask | None,
+        hosts: TrustedHosts,
+        problem: str | None = None,
     ) -> None:
         self._application = application
         self._app = app
         self._hosts = hosts
+        self._problem = problem
         self._own = self._make_own_app()
         # The script knows pages that show an error by this word.
         self._load = ("" if app is not None else "error-") + secrets.token_hex(8)
@@ -77,14 +85,19 @@ class Pages:
         source = f"{PATH}?{self._version}"
         return with_script(source, self._application, environ, start_response)
 
-    def changed(self) -> None:
-        """Tell the open pages that files of theirs have changed."""
+    def changed(self, paths: t.Iterable[str]) -> None:
+        """Tell the open pages that files of theirs have changed.
+
+        :param paths: the real paths of the files.
+        """
+        before = self._version
         self._changes += 1
+        news = self._news(before, self._styles_among(list(paths)))
 
         for page in list(self._pages):
             # One that has no room for a few bytes is lost, and told when it comes back.
             with contextlib.suppress(WebSocketError, TimeoutError):
-                page.send(self._version, timeout=_ROOM)
+                page.send(news, timeout=_ROOM)
 
     def directories(self) -> list[str]:
         """The directories whose files pages are made of."""
@@ -93,6 +106,34 @@ class Pages:
     @property
     def _version(self) -> str:
         return f"{self._load}-{self._changes}"
+
+    def _news(self, before: str | None = None, styles: t.Sequence[str] = ()) -> str:
+        """What pages are told, as JSON.
+
+        :param before: the version before this one.
+        :param styles: the names of stylesheets that are all that has changed since.
+        """
+        return json.dumps(
+            {
+                "version": self._version,
+                "problem": self._problem,
+                "before": before,
+                "styles": styles,
+            }
+        )
+
+    def _styles_among(self, paths: list[str]) -> list[str]:
+        """The names of files if all of them are stylesheets that browsers load."""
+        folders = [] if self._app is None else static_directories(self._app)
+
+        if all(
+            path.endswith(".css")
+            and any(path.startswith(os.path.join(folder, "")) for folder in folders)
+            for path in paths
+        ):
+            return sorted(map(os.path.basename, paths))
+
+        return []
 
     def _make_own_app(self) -> Flask:
         app = Flask(__name__, static_folder=None, template_folder=None)
@@ -118,7 +159,7 @@ class Pages:
             self._pages.add(page)
 
             try:
-                page.send(self._version)
+                page.send(self._news())
 
                 for _ in page:
                     pass
@@ -263,10 +304,22 @@ def page_directories(app: Flask) -> list[str]:
     if "jinja_env" in vars(app):
         loaders.append(app.jinja_env.loader)
 
-    directories = {place.static_folder for place in places if place.static_folder}
-    directories.update(path for loader in loaders for path in _search_path(loader))
+    templates = {path for loader in loaders for path in _search_path(loader)}
     return sorted(
-        os.path.realpath(path) for path in directories if not is_library(path)
+        {
+            *static_directories(app),
+            *(os.path.realpath(path) for path in templates if not is_library(path)),
+        }
+    )
+
+
+def static_directories(app: Flask) -> list[str]:
+    """The real paths of the directories that an app's static files are in, without
+    those of libraries.
+    """
+    folders = {place.static_folder for place in (app, *app.blueprints.values())}
+    return sorted(
+        os.path.realpath(path) for path in folders if path and not is_library(path)
     )
 
 

@@ -5,6 +5,7 @@ directories count. A real browser is in ``wsrun/test_pages.py``.
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import typing as t
 from pathlib import Path
@@ -323,7 +324,7 @@ def test_version_is_another_for_each_load_and_each_change(app: flask.Flask) -> N
     pages = pages_of(app, app)
     first = version_in(get(pages))
     assert version_in(get(pages)) == first
-    pages.changed()
+    pages.changed(["page.html"])
     second = version_in(get(pages))
     assert len({first, second, version_in(get(pages_of(app, app)))}) == 3
 
@@ -334,7 +335,7 @@ def test_version_is_that_of_the_beginning(app: flask.Flask) -> None:
     before = version_in(get(pages))
 
     def change() -> str:
-        pages.changed()
+        pages.changed(["page.html"])
         return PAGE
 
     app.view_functions["page"] = change
@@ -371,16 +372,41 @@ def test_pages_are_told_the_version(app: flask.Flask, serve: t.Any) -> None:
     served = serve(pages)
 
     with served.connect(PATH) as one:
-        first = one.recv(timeout=60)
-        assert first == version_in(get(pages))
+        first = json.loads(one.recv(timeout=60))
+        assert first["version"] == version_in(get(pages))
 
         with served.connect(PATH, origin="https://proxied.localhost") as two:
-            assert two.recv(timeout=60) == first
-            pages.changed()
-            assert one.recv(timeout=60) == two.recv(timeout=10) != first
+            assert json.loads(two.recv(timeout=60)) == first
+            pages.changed(["page.html"])
+            second = json.loads(one.recv(timeout=60))
+            assert second == json.loads(two.recv(timeout=60))
+            assert second["before"] == first["version"] != second["version"]
 
-        pages.changed()
-        assert one.recv(timeout=60) == version_in(get(pages))
+        pages.changed(["page.html"])
+        third = json.loads(one.recv(timeout=60))
+        assert third["version"] == version_in(get(pages))
+
+
+@pytest.mark.parametrize(
+    ("changed", "styles"),
+    [
+        (["static/a.css", "static/deep/b.css"], ["a.css", "b.css"]),
+        (["static/a.css", "static/a.js"], []),
+        (["templates/a.css"], []),
+        (["static2/a.css"], []),
+    ],
+)
+def test_stylesheets_are_named_if_nothing_else_has_changed(
+    tmp_path: Path, serve: t.Any, changed: list[str], styles: list[str]
+) -> None:
+    """Those that browsers load, and no page that has them in it."""
+    app = flask.Flask(__name__, root_path=str(tmp_path))
+    pages = pages_of(app, app)
+
+    with serve(pages).connect(PATH) as page:
+        assert json.loads(page.recv(timeout=60))["styles"] == []
+        pages.changed([str(tmp_path / path) for path in changed])
+        assert json.loads(page.recv(timeout=60))["styles"] == styles
 
 
 # The directories

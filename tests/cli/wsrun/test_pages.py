@@ -4,6 +4,7 @@ themselves.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -57,6 +58,73 @@ TEMPLATE = """\
 <link rel="stylesheet" href="/static/style.css">
 <p id="first">template {{ 1 }}</p>
 <p id="version">version {{ version }}</p>
+"""
+
+#: What is over a page while there is no app.
+PROBLEM = "flask-wsrun-problem"
+
+FORM = """\
+<!doctype html>
+<title>form</title>
+<p>template {{ 1 }}</p>
+<form>
+  <input name="title">
+  <input name="untouched" value="old default">
+  <textarea id="text"></textarea>
+  <input name="secret" type="password">
+  <select><option>one<option>two</select>
+  <input type="checkbox">
+  <input type="radio" name="radio" value="a" checked>
+  <input type="radio" name="radio" value="b">
+</form>
+<div id="box" style="height: 50px; overflow: auto">
+  <p style="height: 500px">box</p>
+</div>
+<p style="height: 5000px">tall</p>
+"""
+
+STATE = """() => {
+  const field = (selector) => document.querySelector(selector);
+  const active = document.activeElement;
+  return {
+    title: field("[name=title]").value,
+    untouched: field("[name=untouched]").value,
+    text: field("#text").value,
+    secret: field("[name=secret]").value,
+    select: field("select").value,
+    checked: field("[type=checkbox]").checked,
+    radio: field("[name=radio]:checked").value,
+    box: field("#box").scrollTop,
+    page: scrollY,
+    focus: [active.id, active.selectionStart, active.selectionEnd],
+  };
+}"""
+
+#: What htmx does for a link with 'hx-boost', as far as others can tell.
+HTMX = """
+<script>
+  async function boost(path) {
+    const headers = { "HX-Request": "true", "HX-Boosted": "true" };
+    const response = await fetch(path, { headers });
+    const text = await response.text();
+
+    if (!response.ok) {
+      const detail = {
+        boosted: true,
+        requestConfig: { verb: "get", path },
+        xhr: { status: response.status, responseText: text },
+      };
+      document.body.dispatchEvent(
+        new CustomEvent("htmx:responseError", { bubbles: true, detail }),
+      );
+      return;
+    }
+
+    localStorage.setItem("htmx-history-cache", document.body.innerHTML);
+    history.pushState({ htmx: true }, "", path);
+    document.body.innerHTML = text;
+  }
+</script>
 """
 
 #: Keeps the first page it sees.
@@ -124,7 +192,7 @@ class Tab:
         """Wait until the page has received one more version, with this beginning."""
         for _ in range(PATIENCE * 100):
             while self.told:
-                if str(self.told.pop(0)).startswith(beginning):
+                if json.loads(self.told.pop(0))["version"].startswith(beginning):
                     return
 
             self.page.wait_for_timeout(10)
@@ -169,10 +237,14 @@ def test_page_shows_what_is_edited(project: Project, tab: Tab) -> None:
         project.edit(project.template, "template", "edited")
         server.wait_for(r"^ \* Detected change in 'templates/page.html', reloading pag")
         tab.wait_for_text("edited 1")
+        tab.mark()
         project.edit(project.style, "rgb(1, 1, 1)", "rgb(2, 2, 2)")
         server.wait_for(r"^ \* Detected change in 'static/style.css', reloading pages$")
         paragraph = tab.page.locator("#first")
         expect(paragraph).to_have_css("color", "rgb(2, 2, 2)", timeout=PATIENCE * 1000)
+        # It has got another stylesheet, and is no other page.
+        assert tab.is_marked()
+        assert tab.page.locator("link").count() == 1
         project.edit(project.app, 'version="1"', 'version="2"')
         server.wait_for(r"^ \* Detected change in 'app.py', reloading$")
         tab.wait_for_text("version 2")
@@ -181,7 +253,9 @@ def test_page_shows_what_is_edited(project: Project, tab: Tab) -> None:
 
 
 def test_page_stays_while_the_app_is_broken(project: Project, tab: Tab) -> None:
-    """A mistake leaves what there is; its correction is shown."""
+    """A mistake leaves what there is, and is shown over that, until it is hidden or
+    corrected, which is shown, too.
+    """
     with wsrun(project.directory, "--live") as server:
         tab.open(port_of(server))
         tab.mark()
@@ -189,9 +263,80 @@ def test_page_stays_while_the_app_is_broken(project: Project, tab: Tab) -> None:
         server.wait_for(r"could not be loaded \(SyntaxError\)")
         tab.wait_until_told("error")
         tab.wait_for_text("version 1")
+        tab.wait_for_text("app.py", PROBLEM)
+        tab.wait_for_text("SyntaxError: invalid syntax", PROBLEM)
+        tab.page.click(f"{PROBLEM} button")
+        assert tab.page.locator(PROBLEM).count() == 0
+        project.app.write_text("raise LookupError('<b>')\n")
+        tab.wait_for_text("LookupError: <b>", PROBLEM)
         assert tab.is_marked()
         project.app.write_text(APP.format(version=2))
         tab.wait_for_text("version 2")
+        assert tab.page.locator(PROBLEM).count() == 0
+
+
+def test_what_was_typed_and_where_one_had_scrolled_survives(
+    project: Project, tab: Tab
+) -> None:
+    """As far as the fields are there, and no password is kept anywhere."""
+    project.template.write_text(FORM)
+
+    with wsrun(project.directory, "--live") as server:
+        tab.open(port_of(server))
+        page = tab.page
+        page.fill("[name=title]", "typed")
+        page.fill("#text", "some\nlines")
+        page.fill("[name=secret]", "secret")
+        page.select_option("select", "two")
+        page.check("[type=checkbox]")
+        page.check("[value=b]")
+        page.evaluate("document.querySelector('#box').scrollTop = 70")
+        page.focus("#text")
+        page.evaluate("document.querySelector('#text').setSelectionRange(2, 6)")
+        page.evaluate("scrollTo(0, 900)")
+        text = FORM.replace("template", "edited").replace("old default", "new default")
+        project.template.write_text(text)
+        tab.wait_for_text("edited 1")
+        # It was told twice, before it was reloaded and after that.
+        tab.wait_until_told("")
+        tab.wait_until_told("")
+        assert page.evaluate(STATE) == {
+            "title": "typed",
+            "untouched": "new default",
+            "text": "some\nlines",
+            "secret": "",
+            "select": "two",
+            "checked": True,
+            "radio": "b",
+            "box": 70,
+            "page": 900,
+            "focus": ["text", 2, 6],
+        }
+
+
+def test_pages_of_htmx_are_as_others(project: Project, tab: Tab) -> None:
+    """One that came in the place of another shows what is edited, and so does the one
+    that it took the place of. One that is an error says so.
+    """
+    project.template.write_text(TEMPLATE + HTMX)
+
+    with wsrun(project.directory, "--live") as server:
+        port = port_of(server)
+        tab.open(port)
+        tab.mark()
+        tab.page.evaluate("boost('/?other')")
+        tab.wait_for_text("template 1")
+        assert tab.page.url.endswith("/?other")
+        assert tab.is_marked()
+        project.edit(project.template, "template", "edited")
+        tab.wait_for_text("edited 1")
+        assert tab.page.url.endswith("/?other")
+        assert tab.page.evaluate("localStorage.getItem('htmx-history-cache')") is None
+        tab.page.evaluate("boost('/boom')")
+        tab.wait_for_text("500 from /boom", PROBLEM)
+        tab.wait_for_text("RuntimeError: boom in a view", PROBLEM)
+        tab.page.click(f"{PROBLEM} a")
+        tab.wait_for_text("Traceback")
 
 
 @pytest.mark.parametrize("option", ["--debugger", "--no-debugger"])
