@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import typing as t
 
 from harness import table
 
@@ -20,98 +21,53 @@ from harness import table
 PACKET_OVERHEAD = 52
 
 
+def option(default: t.Any, help: str) -> t.Any:
+    """A field that is an option of the command, too."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
 @dataclasses.dataclass(frozen=True)
 class Load:
     """What there is to do."""
 
-    connections: int = dataclasses.field(
-        default=1_000_000, metadata={"help": "open at the same time"}
-    )
-    topics: float = dataclasses.field(
-        default=2.0, metadata={"help": "that a connection is subscribed to"}
-    )
-    publications: float = dataclasses.field(
-        default=2_000.0, metadata={"help": "in a second, of all processes together"}
-    )
-    subscribers: float = dataclasses.field(
-        default=500.0, metadata={"help": "that a publication has, on average"}
-    )
-    received: float = dataclasses.field(
-        default=0.01, metadata={"help": "messages a second that each client sends"}
-    )
-    size: int = dataclasses.field(default=100, metadata={"help": "bytes of a message"})
-    history: float = dataclasses.field(
-        default=0.5, metadata={"help": "part of the publications whose topics keep one"}
-    )
+    connections: int = option(1_000_000, "open at the same time")
+    topics: float = option(2.0, "that a connection is subscribed to")
+    publications: float = option(2_000.0, "in a second, of all processes together")
+    subscribers: float = option(500.0, "that a publication has, on average")
+    received: float = option(0.01, "messages a second that each client sends")
+    size: int = option(100, "bytes of a message")
+    history: float = option(0.5, "part of the publications whose topics keep one")
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
     """What it takes. The defaults are measured, unless they say otherwise."""
 
-    socket_kib: float = dataclasses.field(
-        default=22.9, metadata={"help": "KiB of a connection (Footprint)"}
-    )
-    topic_kib: float = dataclasses.field(
-        default=0.46, metadata={"help": "KiB of a subscription (Subscriptions)"}
-    )
-    kernel_kib: float = dataclasses.field(
-        default=8.0, metadata={"help": "KiB of the kernel for a connection (assumed)"}
-    )
-    process_mib: float = dataclasses.field(
-        default=80.0, metadata={"help": "MiB of an app without connections (assumed)"}
-    )
-    ping_us: float = dataclasses.field(
-        default=61.0, metadata={"help": "µs of a ping and its pong (Idle)"}
-    )
-    ping_interval: float = dataclasses.field(
-        default=25.0, metadata={"help": "seconds between two pings, 0 for none"}
-    )
-    receive_us: float = dataclasses.field(
-        default=19.3, metadata={"help": "µs of a message that is received (Echo)"}
-    )
-    delivery_us: float = dataclasses.field(
-        default=6.2, metadata={"help": "µs of a delivery (Fan-out, 1 in flight)"}
-    )
-    hear_us: float = dataclasses.field(
-        default=47.0, metadata={"help": "µs of a publication that is heard (Broker)"}
-    )
-    publish_us: float = dataclasses.field(
-        default=68.0, metadata={"help": "µs of a publication that is made (Broker)"}
-    )
-    open_us: float = dataclasses.field(
-        default=601.0, metadata={"help": "µs of opening and closing (Idle)"}
-    )
-    subscribe_us: float = dataclasses.field(
-        default=82.0, metadata={"help": "µs of a subscription (Subscriptions)"}
-    )
-    redis_us: float = dataclasses.field(
-        default=16.0, metadata={"help": "µs of Redis for a plain publication (Broker)"}
-    )
-    redis_history_us: float = dataclasses.field(
-        default=39.0, metadata={"help": "the same with a history (Broker)"}
-    )
-    redis_process_us: float = dataclasses.field(
-        default=4.4, metadata={"help": "more of it for each process (Broker)"}
-    )
+    socket_kib: float = option(22.9, "KiB of a connection (Footprint)")
+    topic_kib: float = option(0.46, "KiB of a subscription (Subscriptions)")
+    kernel_kib: float = option(8.0, "KiB of the kernel for a connection (assumed)")
+    process_mib: float = option(80.0, "MiB of an app without connections (assumed)")
+    ping_us: float = option(61.0, "µs of a ping and its pong (Idle)")
+    ping_interval: float = option(25.0, "seconds between two pings, 0 for none")
+    receive_us: float = option(19.3, "µs of a message that is received (Echo)")
+    delivery_us: float = option(6.2, "µs of a delivery (Fan-out, 1 in flight)")
+    hear_us: float = option(47.0, "µs of a publication that is heard (Broker)")
+    publish_us: float = option(68.0, "µs of a publication that is made (Broker)")
+    open_us: float = option(601.0, "µs of opening and closing (Idle)")
+    subscribe_us: float = option(82.0, "µs of a subscription (Subscriptions)")
+    redis_us: float = option(16.0, "µs of Redis for a plain publication (Broker)")
+    redis_history_us: float = option(39.0, "the same with a history (Broker)")
+    redis_process_us: float = option(4.4, "more of it for each process (Broker)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """What it is to run on."""
 
-    cores: int = dataclasses.field(
-        default=8, metadata={"help": "of a machine, one process for each"}
-    )
-    gib: float = dataclasses.field(
-        default=16.0, metadata={"help": "memory of a machine"}
-    )
-    utilisation: float = dataclasses.field(
-        default=0.5, metadata={"help": "part of a core that may be in use"}
-    )
-    sockets: int = dataclasses.field(
-        default=10_000, metadata={"help": "of a process at most, as many as measured"}
-    )
+    cores: int = option(8, "of a machine, one process for each")
+    gib: float = option(16.0, "memory of a machine")
+    utilisation: float = option(0.5, "part of a core that may be in use")
+    sockets: int = option(10_000, "of a process at most, as many as measured")
 
 
 @dataclasses.dataclass(frozen=True)
