@@ -178,7 +178,7 @@ class Broker(abc.ABC):
         new epoch.
 
         If the topic is subscribed to, all that is returned was given to
-        :meth:`Receiver.receive` before, as far as it was published after the topic was
+        :meth:`.Receiver.receive` before, as far as it was published after the topic was
         subscribed to. So nothing of it comes once more.
 
         :param options: those of the topic, whose ``history`` isn't 0.

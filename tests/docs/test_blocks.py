@@ -190,10 +190,22 @@ def test_pip_install_names_projects_that_are_known() -> None:
 
 
 def test_all_settings_are_in_the_reference() -> None:
-    """With their defaults, where these are no numbers of bytes."""
+    """With their defaults."""
     text = (ROOT / "docs/reference/config.md").read_text()
-    for name in DEFAULT_CONFIG:
-        assert f"| `{name}` |" in text, f"docs/reference/config.md lacks {name!r}."
+    for name, value in DEFAULT_CONFIG.items():
+        row = f"| `{name}` | {written(value)} |"
+        assert row in text, f"docs/reference/config.md lacks this row:\n{row}"
+
+
+def written(default: object) -> str:
+    """A default as a person writes it."""
+    if default == 2**20:
+        return "1 MiB"
+    if isinstance(default, str):
+        return f'`"{default}"`'
+    if default is None or isinstance(default, bool):
+        return f"`{default}`"
+    return f"{default:,g}"
 
 
 def test_all_options_are_in_the_reference() -> None:
