@@ -33,7 +33,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, abort, current_app, request
 
-from flask_sockets import WebSocket, member_joined, member_left
+from flask_sockets import BrokerUnavailable, WebSocket, member_joined, member_left
 
 from .extensions import sockets
 
@@ -42,7 +42,7 @@ TEXT_LIMIT = 2000
 ID_LIMIT = 64
 
 #: How many messages of a room a newcomer is shown. They are kept in memory, and are
-#: lost when the server restarts.
+#: lost when the server restarts, unless the config SOCKETS_BROKER names a Redis.
 HISTORY_LENGTH = 50
 
 # An ordinary Flask blueprint. Its routes are WebSocket routes because it is registered
@@ -137,6 +137,9 @@ def answer(ws: WebSocket, person: Person, message: str | bytes) -> None:
         if isinstance(event.get("id"), str):
             reply["id"] = event["id"]
         ws.send_json(reply)
+    except BrokerUnavailable:
+        # The page comes back, and sends again what the room hasn't got.
+        ws.close(1013, "The room can't be reached now.")
 
 
 # Who is there

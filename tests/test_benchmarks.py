@@ -50,6 +50,17 @@ def test_the_cost_of_subscriptions_is_measured() -> None:
         assert process.wait() == 0
 
 
+def test_the_cost_of_topics_that_processes_share_is_measured() -> None:
+    """With few topics and sockets."""
+    arguments = ["benchmarks/sharing.py", "--quick"]
+    with Process(sys.executable, *arguments, cwd=ROOT, patience=100) as process:
+        for kind in ("plain", "with a history"):
+            process.wait_for(rf"^\| 200 {kind} \|( [\d,.]+ \|){{3}}$")
+        for kind in ("as newcomers", "having missed 10 messages"):
+            process.wait_for(rf"^\| {kind} \|( [\d,.]+ \|){{4}}$")
+        assert process.wait() == 0
+
+
 def test_the_cost_of_idle_sockets_is_measured() -> None:
     """With few sockets of our server, beside what it costs to open and close one."""
     arguments = ["benchmarks/idle.py", "--quick", "--only", "ours"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,7 +18,9 @@ from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from .live.ways import TWO_WORKERS
 from .process import PATIENCE, Process, free_port, port_of
+from .redis_server import RedisServer
 
 # They share a browser and a server, which another worker would have to start again.
 pytestmark = pytest.mark.xdist_group(__name__)
@@ -422,3 +425,29 @@ def test_a_room_can_be_entered_if_it_exists_and_by_name(
     with pytest.raises(InvalidStatus) as caught, connect(url):
         pass
     assert caught.value.response.status_code == status
+
+
+def test_tabs_miss_nothing_while_the_workers_of_gunicorn_are_killed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """One after the other, so that each tab loses its worker."""
+    path = {"PYTHONPATH": str(EXAMPLE.parent)}
+    with RedisServer(tmp_path) as redis:
+        env = {"FLASK_SOCKETS_BROKER": redis.url, **path}
+        with TWO_WORKERS.serve("example_app:create_app()", env) as server:
+            url = server.url("/", "http")
+            ada, bob = Tab(browser, url, "Ada"), Tab(browser, url, "Bob")
+            workers = re.findall(r"Booting worker with pid: (\d+)", server.log)
+            said: list[str] = []
+            for speaker in (ada, bob):
+                os.kill(int(workers.pop()), signal.SIGKILL)
+                # The page keeps what is said until the room has it.
+                for text in (f"{speaker.name} at once", f"{speaker.name} later"):
+                    speaker.say(text)
+                    said.append(text)
+                    for tab in (ada, bob):
+                        tab.wait_for_texts(*said)
+            assert ada.errors == bob.errors == []
+            assert "Messages may be missing" not in ada.page.inner_text("#messages")
+            for tab in (ada, bob):
+                tab.page.context.close()

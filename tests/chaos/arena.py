@@ -187,7 +187,7 @@ class Arena:
         while True:
             await self.publisher.publish(topic)
             last = self.publisher.published[topic][-1]
-            for _ in range(100):
+            for _ in range(10):
                 if all(f.newest(topic) >= last for f in self.followers):
                     return
                 await asyncio.sleep(0.02)
