@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
+from websockets import Subprotocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from .process import PATIENCE, Process, until
 from .redis_server import RedisServer
@@ -174,3 +177,51 @@ def test_a_celery_task_reaches_the_page_that_has_started_it_and_no_other(
             two.click("button")
             expect(two.locator("#state")).to_have_text("20 of 20")
             assert "Traceback" not in worker.output
+
+
+def token_of(url: str, user: str) -> str:
+    data = urllib.parse.urlencode({"user": user}).encode()
+    with urllib.request.urlopen(f"{url}login", data) as response:
+        return str(response.read().decode())
+
+
+def test_who_has_a_token_stays_until_they_log_out_anywhere(browser: Browser) -> None:
+    with serve("tokens") as url, tabs(browser, url, 2) as pages:
+        for page in pages:
+            page.fill("input", "ada")
+            page.press("input", "Enter")
+            expect(page.locator("#state")).to_have_text("Hello ada.")
+        pages[0].click("#renew")
+        expect(pages[0].locator("#state")).to_have_text("You may stay a little longer.")
+        pages[0].click("#logout")
+        for page in pages:
+            expect(page.locator("#state")).to_have_text("Closed: You are logged out.")
+
+
+def test_a_token_lets_in_for_as_long_as_it_lasts() -> None:
+    """Without one, or with one that was made up, nobody is let in."""
+    with serve("tokens", env={"FLASK_JWT_ACCESS_TOKEN_EXPIRES": "2"}) as url:
+        socket_url = f"{url.replace('http', 'ws')}clock"
+
+        def connect_with(token: str) -> ClientConnection:
+            offers = [Subprotocol("clock"), Subprotocol(f"token.{token}")]
+            return connect(socket_url, subprotocols=offers)
+
+        for token in ("", "rubbish"):
+            with pytest.raises(InvalidStatus) as refused:
+                connect_with(token)
+            assert refused.value.response.status_code == 401
+
+        def expire() -> tuple[int, str] | None:
+            with contextlib.suppress(InvalidStatus):
+                with connect_with(token_of(url, "ada")) as client:
+                    assert client.subprotocol == "clock"
+                    with pytest.raises(ConnectionClosed) as closed:
+                        while True:
+                            assert client.recv(PATIENCE) == "Hello ada."
+                assert closed.value.rcvd is not None
+                return closed.value.rcvd.code, closed.value.rcvd.reason
+            return None  # The machine took longer than the token lasts.
+
+        ending = until(expire, "the end of a token")
+        assert ending == (4001, "Your token has expired.")
