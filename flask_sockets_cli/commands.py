@@ -151,6 +151,12 @@ class _CertificateType(click.Path):
     " reloads. Can be given several times; FLASK_WSRUN_PRELOAD has spaces in between.",
 )
 @click.option(
+    "--learn/--no-learn",
+    default=True,
+    help="Learn from each load which libraries are slow to import, and keep them"
+    " imported across reloads. That is the default, on Linux.",
+)
+@click.option(
     "--routes",
     is_flag=True,
     help="List the WebSocket routes, which 'flask routes' can't tell from others.",
@@ -177,6 +183,7 @@ def wsrun_command(
     fork: bool,
     grace: float,
     preload: tuple[str, ...],
+    learn: bool,
     routes: bool,
     keys: bool,
     open: bool,
@@ -237,6 +244,7 @@ def wsrun_command(
             fork=fork,
             grace=grace,
             preload=preload,
+            learn=learn,
             routes=routes,
             keys=keys,
             open=open,

@@ -30,13 +30,17 @@ def is_library(path: str) -> bool:
     """Whether a file belongs to Python or to an installed package."""
     # The answers are kept, since each imported module is asked about at each load. A
     # server inherits the answers of the process that it is forked from.
-    parts = path.split(os.sep)
     return (
         path.startswith("<")  # frozen into the interpreter
-        or "site-packages" in parts
-        or "dist-packages" in parts
+        or is_third_party(path)
         or _is_within(os.path.realpath(path), _LIBRARIES)
     )
+
+
+def is_third_party(path: str) -> bool:
+    """Whether a file belongs to a package that was installed, and not to Python."""
+    parts = path.split(os.sep)
+    return "site-packages" in parts or "dist-packages" in parts
 
 
 def digest(source: bytes) -> str:

@@ -48,6 +48,8 @@ class Settings:
     grace: float
     #: Third-party modules that are imported once, in the process servers are forked of.
     preload: tuple[str, ...]
+    #: Whether what the app imports is learned, and kept imported as well.
+    learn: bool
     #: Whether the WebSocket routes are listed.
     routes: bool
     #: Whether keys that are pressed in the terminal mean something.

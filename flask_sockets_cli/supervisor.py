@@ -18,6 +18,8 @@ import typing as t
 from .channel import Message
 from .dotenv_files import files as dotenv_files
 from .keyboard import Keys
+from .learned import from_json
+from .learning import learning_for
 from .process_names import WATCHES, name_process
 from .settings import UNIX, Settings
 from .signals import SIGNALS
@@ -32,7 +34,13 @@ from .terminal import (
     show_keys,
     warn,
 )
-from .warm_process import Gone, WarmProcess, can_fork, can_fork_with_libraries
+from .warm_process import (
+    Gone,
+    Preparation,
+    WarmProcess,
+    can_fork,
+    can_fork_with_libraries,
+)
 
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
@@ -105,11 +113,12 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
-        self._settings = settings
         self._listener = listener
         self._forks = settings.fork and can_fork()
         self._keeps_libraries = self._forks and can_fork_with_libraries()
-        self._display = Display(settings, self._keeps_libraries)
+        self._learning = learning_for(settings) if self._keeps_libraries else None
+        self._settings = dataclasses.replace(settings, learn=self._learning is not None)
+        self._display = Display(self._settings, self._keeps_libraries)
         self._restore_terminal = keep_terminal()
         self._keys: Keys | None = None
         # A signal's handler puts into it while this thread may be reading from it,
@@ -121,6 +130,9 @@ class Supervisor:
             self._keys = Keys(lambda key: self._inbox.put((_KEYBOARD, key)))
 
         self._warm: WarmProcess | None = None
+        #: Another one, which imports more. It takes the place of the first one for the
+        #: next load, once it is ready.
+        self._learner: WarmProcess | None = None
         self._server: Server | None = None
         #: What the next server is for, once there is room for one.
         self._wanted: Load | None = Load()
@@ -138,7 +150,7 @@ class Supervisor:
 
         with self._signals():
             try:
-                self._start_warm()
+                self._start_warm(first=True)
 
                 if self._settings.reload:
                     self._start_watching()
@@ -171,6 +183,8 @@ class Supervisor:
             self._warm_ended()
         elif source is self._warm and isinstance(item, dict):
             self._listen_to(item)
+        elif source is not None and source is self._learner:
+            self._listen_to_learner(t.cast("Message | Gone", item))
 
         if self._changes is not None and self._inbox.empty():
             self._changes.settle()
@@ -204,8 +218,13 @@ class Supervisor:
         match message["event"]:
             case "ready":
                 assert self._warm is not None
-                self._warm.files = frozenset({*message["files"], *message["imported"]})
+                self._warm.take(message)
                 self._learn(message["files"], ())
+            case "trying" | "left_out":
+                assert self._warm is not None
+                self._warm.take(message)
+            case "unfit":
+                self._server_unfit(message["name"], message["reason"])
             case "read":
                 self._learn(message["files"], ())
             case "loaded":
@@ -219,10 +238,29 @@ class Supervisor:
 
     # The processes below
 
-    def _start_warm(self) -> WarmProcess:
-        preload = self._settings.preload if self._keeps_libraries else ()
-        self._warm = WarmProcess(self._listener, self._forks, preload, self._inbox)
+    def _start_warm(self, first: bool = False) -> WarmProcess:
+        """Start the process that servers are forked of.
+
+        :param first: whether it may do what earlier runs have learned.
+        """
+        learned = first and self._learning is not None
+        self._warm = self._new_process(learned)
         return self._warm
+
+    def _new_process(self, learned: bool) -> WarmProcess:
+        assert not learned or self._learning is not None
+        settings = self._settings
+        return WarmProcess(
+            self._listener,
+            self._forks,
+            Preparation(
+                preload=settings.preload if self._keeps_libraries else (),
+                steps=self._learning.steps if learned and self._learning else [],
+                dotenv=(settings.dotenv, settings.env_file, settings.dotenv_defaults),
+                reload=settings.reload,
+            ),
+            self._inbox,
+        )
 
     def _go_on(self) -> None:
         """No server is left: end, or start the next one if one is wanted."""
@@ -231,8 +269,11 @@ class Supervisor:
         elif self._wanted is not None:
             self._server, self._wanted = Server(self._wanted), None
 
-            if self._warm is not None and self._warm.is_outdated:
-                self._warm.end()
+            old = self._warm
+
+            if self._learner is not None and self._learner.can_take_over:
+                self._warm, self._learner = self._learner, None
+            elif old is not None and old.is_outdated:
                 self._warm = None
 
             warm = self._warm or self._start_warm()
@@ -242,6 +283,9 @@ class Supervisor:
                 first=not self._has_served,
                 crash=self._server.load.crash,
             )
+
+            if old is not None and old is not warm:
+                old.leave()
 
     def _server_loaded(self, message: Message) -> None:
         self._learn(message["files"], message["imported"])
@@ -269,6 +313,15 @@ class Supervisor:
 
         self._display.loaded(Loaded(**message["load"]), way)
         self._claim_keys()
+
+        if self._learning is not None:
+            if self._warm.steps:
+                self._learning.note_fit()
+                self._display.keeping(self._warm.steps)
+
+            if message["steps"]:
+                self._learning.learn(from_json(message["steps"]))
+                self._start_learner()
 
     def _server_ended(self, status: int | None) -> None:
         """A server's process is gone.
@@ -301,13 +354,19 @@ class Supervisor:
 
     def _warm_ended(self) -> None:
         assert self._warm is not None
-        was_ready = self._warm.files is not None
+        warm = self._warm
+        was_ready = warm.files is not None
         is_stopping = self._server is not None and self._server.state is State.STOPPING
         self._warm.end()
         self._warm = None
 
         if was_ready or is_stopping:
             self._server_ended(None)
+        elif self._learning is not None and warm.steps:
+            # What earlier runs have learned is true no longer.
+            warm.tell_end(self._learning)
+            self._wanted = Load() if self._server is None else self._server.load
+            self._go_on()
         else:
             # It did not get as far as to serve, and would not the next time. It has
             # said why in the terminal.
@@ -348,13 +407,18 @@ class Supervisor:
 
         self._stopping_since = now
         self._stop_watching()
-        self._stop_server("server stopping")
+
+        if self._warm is not None and self._warm.files is None:
+            self._status = 0  # nobody has been served, and it listens to nobody
+        else:
+            self._stop_server("server stopping")
 
     def _end(self) -> None:
         self._stop_watching()
 
-        if self._warm is not None:
-            self._warm.end()
+        for process in (self._learner, self._warm):
+            if process is not None:
+                process.end()
 
         if self._keys is not None:
             self._keys.stop()
@@ -465,14 +529,70 @@ class Supervisor:
         """Load the app again."""
         self._display.reloading(burst.code, burst.since)
 
-        if self._warm is not None:
-            self._warm.note_changes(burst.code)
+        for process in self._processes():
+            process.note_changes(burst.code)
 
         self._load_again()
 
     def _load_again(self) -> None:
         self._wanted = Load()
+
+        if self._warm is not None:
+            self._warm.note_libraries()
+
         self._stop_server("reloading")
+
+    def _processes(self) -> list[WarmProcess]:
+        return [each for each in (self._warm, self._learner) if each is not None]
+
+    # What is learned
+
+    def _start_learner(self) -> None:
+        """Have another process import what was learned, if the one that is there has
+        not done so.
+        """
+        if self._learner is not None:
+            self._learner.leave()
+            self._learner = None
+
+        assert self._learning is not None
+        steps = self._learning.steps
+        known = [] if self._warm is None else self._warm.steps
+
+        if steps and [step.name for step in steps] != [step.name for step in known]:
+            self._learner = self._new_process(learned=True)
+
+    def _listen_to_learner(self, item: Message | Gone) -> None:
+        learner, learning = self._learner, self._learning
+        assert learner is not None
+        assert learning is not None
+
+        if isinstance(item, Gone):
+            learner.leave()
+            self._learner = None
+            learner.tell_end(learning)
+            self._start_learner()
+            return
+
+        learner.take(item)
+
+        if item["event"] == "ready":
+            learning.remember()
+            self._display.keeping(learner.steps)
+
+    def _server_unfit(self, name: str, reason: str) -> None:
+        """A server has found that what it was to load is not what was learned: have it
+        loaded by a process that has imported nothing for it.
+        """
+        assert self._learning is not None
+        self._learning.note_unfit(name, reason)
+
+        if self._warm is not None:
+            self._warm.is_outdated = True
+
+        if self._server is not None and self._server.state is State.LOADING:
+            self._server.state = State.STOPPING
+            self._wanted = self._server.load
 
     # The libraries
 
@@ -483,9 +603,9 @@ class Supervisor:
         titles = [installation.title for installation in installed]
         modules = {name for installation in installed for name in installation.modules}
 
-        if self._warm is not None:
+        for process in self._processes():
             # It may have imported them, too, and knows no new path.
-            self._warm.is_outdated = True
+            process.is_outdated = True
 
         if self._server is not None and self._warm is not None:
             self._warm.send(do="compare", installed=titles, modules=sorted(modules))

@@ -15,10 +15,14 @@ import time
 import typing as t
 
 from .keyboard import Keys
+from .learned import Step, names_of
 from .settings import UNIX, Settings
 
 #: Seconds of loading the app from which on slow imports are worth a word.
 _SLOW_LOAD = 0.3
+
+#: How many libraries are named of those that are kept imported.
+_MOST_NAMES = 5
 
 _STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36}
 
@@ -91,6 +95,7 @@ class Display:
         self._routes: list[list[str]] | None = None
         self._pin: str | None = None
         self._advised: set[str] = set()
+        self._has_told_what_is_kept = False
         self._reload_since: float | None = None
 
     def loaded(self, load: Loaded, way: str | None) -> None:
@@ -118,7 +123,9 @@ class Display:
 
         if load.error is not None:
             notice(f"The app could not be loaded ({load.error}). Waiting for a change.")
-        elif self._keeps_libraries and self._settings.reload:
+        elif (
+            self._keeps_libraries and self._settings.reload and not self._settings.learn
+        ):
             self._advise(load.seconds, load.slow_imports)
 
     def reloading(self, paths: t.Collection[str], since: float) -> None:
@@ -151,6 +158,22 @@ class Display:
     def reloading_pages(self, paths: t.Collection[str]) -> None:
         """Tell that open pages are reloaded for the sake of these files."""
         notice(f"Detected change in {_describe_files(paths)}, reloading pages")
+
+    def keeping(self, steps: t.Iterable[Step]) -> None:
+        """Tell, once, which libraries are kept imported."""
+        names = names_of(steps)
+
+        if self._has_told_what_is_kept or not names:
+            return
+
+        self._has_told_what_is_kept = True
+        shown = ", ".join(names[:_MOST_NAMES])
+        others = len(names) - _MOST_NAMES
+        more = f" and {others} more" if others > 0 else ""
+        notice(
+            f"Keeping imported for the next reloads: {shown}{more}."
+            " To import them each time: --no-learn"
+        )
 
     def _show_start(self, load: Loaded, way: str | None) -> None:
         routes = load.websocket_routes

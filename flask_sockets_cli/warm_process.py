@@ -11,9 +11,13 @@ import sys
 import threading
 import typing as t
 
-from .channel import Channel
+from .channel import Channel, Message
 from .debuggers import environment, is_attached
+from .learned import Step, to_json
 from .signals import blocked
+
+if t.TYPE_CHECKING:
+    from .learning import Learning
 
 
 class Gone(t.NamedTuple):
@@ -33,12 +37,25 @@ def can_fork_with_libraries() -> bool:
     return can_fork() and sys.platform != "darwin"
 
 
+class Preparation(t.NamedTuple):
+    """What a warm process imports besides what every load needs."""
+
+    #: Modules of the person's choice.
+    preload: tuple[str, ...]
+    #: What earlier loads have imported.
+    steps: list[Step]
+    #: What :func:`flask_sockets_cli.dotenv_files.read_again` takes.
+    dotenv: tuple[dict[str, str], str | None, bool]
+    #: Whether there is a reloader.
+    reload: bool
+
+
 class WarmProcess:
     """The warm process.
 
     :param listener: the listening socket, for the servers.
     :param forks: whether the warm process forks servers, or becomes one itself.
-    :param preload: modules that it imports besides what every load needs.
+    :param preparation: what it imports besides what every load needs.
     :param inbox: where its messages go, each with this object, and :class:`Gone` when
         it has ended.
     """
@@ -47,15 +64,23 @@ class WarmProcess:
         self,
         listener: socket.socket,
         forks: bool,
-        preload: tuple[str, ...],
+        preparation: Preparation,
         inbox: queue.SimpleQueue[tuple[object, object]],
     ) -> None:
         #: The files it has imported, of those that are no library's, once it is ready.
         self.files: frozenset[str] | None = None
         #: Whether another one is to take its place for the next load.
         self.is_outdated = False
+        #: What it has imported for the app, if it is ready.
+        self.steps = preparation.steps if forks else []
+        self._libraries: dict[str, int] = {}
+        # The module that it imports, and the one that is nothing for it, with a reason
+        # and whether all later ones are part of that.
+        self._trying: str | None = None
+        self._left_out: tuple[str, str, bool] | None = None
         self._forks = forks
         ours, theirs = socket.socketpair()
+        prepares = forks and bool(preparation.preload or preparation.steps)
         # The path comes first: else a file of the person's might be imported in place
         # of a module of the same name. Projects that were installed since this process
         # has started are in the path of the new one only.
@@ -67,7 +92,7 @@ class WarmProcess:
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
 
         def command(*places: int) -> list[str]:
-            return [*flags, "-c", f"{beginning} main({places!r}, {forks}, {preload!r})"]
+            return [*flags, "-c", f"{beginning} main({places!r}, {forks}, {prepares})"]
 
         with theirs, blocked():
             if sys.platform == "win32":
@@ -83,7 +108,51 @@ class WarmProcess:
                 )
 
         self._channel = Channel(ours)
+
+        if prepares:
+            self._channel.send(
+                do="prepare",
+                **preparation._asdict() | {"steps": to_json(preparation.steps)},
+            )
+
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
+
+    @property
+    def can_take_over(self) -> bool:
+        """Whether it has imported what it is to import, and that is up to date."""
+        return self.files is not None and not self.is_outdated
+
+    def take(self, message: Message) -> None:
+        """Take in what it says of itself."""
+        match message["event"]:
+            case "ready":
+                self.files = frozenset({*message["files"], *message["imported"]})
+                self._libraries = message["libraries"]
+            case "trying":
+                self._trying = message["name"]
+            case "left_out":
+                self._left_out = (message["name"], message["reason"], message["rest"])
+
+    def tell_end(self, learning: Learning) -> None:
+        """Tell why it has not got as far as to be ready."""
+        if self._left_out is not None:
+            learning.leave_out(*self._left_out)
+        elif self._trying is not None:
+            learning.leave_out(self._trying, "ends the process, or takes too long")
+        else:
+            learning.learn([])
+
+    def note_libraries(self) -> None:
+        """Take note of libraries that have been edited since it imported them."""
+        for path, modified in self._libraries.items():
+            try:
+                if os.stat(path).st_mtime_ns == modified:
+                    continue
+            except OSError:
+                pass
+
+            self.is_outdated = True
+            return
 
     def note_changes(self, paths: t.Collection[str]) -> None:
         """Take note of files that have changed: it may have imported them."""
@@ -103,7 +172,7 @@ class WarmProcess:
 
     def end(self) -> None:
         """End it, and its server, at once."""
-        if self._forks:
+        if self._forks and self.files is not None:
             # It ends its server, then itself.
             self._channel.shut_down()
 
@@ -112,6 +181,10 @@ class WarmProcess:
 
         self._process.kill()
         self._process.wait()
+
+    def leave(self) -> None:
+        """Let it end, and wait for that elsewhere: others are waited for here."""
+        threading.Thread(target=self.end).start()
 
     def _read(self, inbox: queue.SimpleQueue[tuple[object, object]]) -> None:
         while (messages := self._channel.receive()) is not None:

@@ -78,8 +78,9 @@ def _code_of(
 
     code, is_silent = _compile(loader, source, path)
 
-    # What the compiler has to say it says at each load.
-    if is_silent and not sys.dont_write_bytecode:
+    # What the compiler has to say it says at each load. PYTHONDONTWRITEBYTECODE is not
+    # asked: it is there to keep files from lying about among those of the person.
+    if is_silent:
         marshalled = marshal.dumps(code)
         # What follows the code is ignored by whoever else may read the file.
         cache.write(kept_at, header + marshalled + _checksum(marshalled))

@@ -9,7 +9,6 @@ from flask import Flask
 from flask.cli import NoAppException, ScriptInfo, prepare_import
 from werkzeug.debug import DebuggedApplication
 
-from ..dotenv_files import read_again
 from ..settings import Settings
 from .core import is_handshake, run_in_threads
 from .failures import ServerCrashed, app_frames, failed_app, outlive_exits
@@ -19,18 +18,14 @@ if t.TYPE_CHECKING:
 
 
 def load(
-    settings: Settings, first: bool, crash: str | None
+    settings: Settings, crash: str | None
 ) -> tuple[Flask, None] | tuple[None, BaseException]:
     """The app, or the reason why there is none.
 
-    :param first: whether nothing has been loaded yet since the command was started.
     :param crash: why the last server is gone, if that is the reason.
     """
     if crash is not None:
         return None, ServerCrashed(crash)
-
-    if not first:
-        read_again(settings.dotenv, settings.env_file, settings.dotenv_defaults)
 
     try:
         return _script_info(settings).load_app(), None

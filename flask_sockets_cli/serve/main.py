@@ -19,7 +19,9 @@ from flask import Flask
 from flask.cli import NoAppException
 
 from ..channel import Channel, Message
+from ..dotenv_files import read_again
 from ..keyboard import release
+from ..learned import to_json, worth_learning
 from ..process_names import SERVES, name_process
 from ..settings import Settings
 from ..terminal import notice
@@ -28,7 +30,8 @@ from .failures import explain, told_of
 from .forks import leave_serving_to_this_process
 from .fresh_imports import imported_files, read_afresh
 from .hosts import TrustedHosts, only_for
-from .import_times import ImportTimes
+from .imports import Imports
+from .kept import Kept
 from .loading import load, wrap
 from .lookout import Lookout
 from .prompts import keep_answers_from_the_command
@@ -39,7 +42,11 @@ if t.TYPE_CHECKING:
 
 
 def main(
-    order: Message, listener: socket.socket, commands: Channel, reports: Channel
+    order: Message,
+    listener: socket.socket,
+    commands: Channel,
+    reports: Channel,
+    kept: Kept | None = None,
 ) -> t.NoReturn:
     """Serve, then end the process at once.
 
@@ -52,7 +59,7 @@ def main(
     status = 1
 
     try:
-        status = serve(order, listener, commands, reports)
+        status = serve(order, listener, commands, reports, kept)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -68,7 +75,11 @@ def main(
 
 
 def serve(
-    order: Message, listener: socket.socket, commands: Channel, reports: Channel
+    order: Message,
+    listener: socket.socket,
+    commands: Channel,
+    reports: Channel,
+    kept: Kept | None,
 ) -> int:
     """Load the app, tell so, and serve it from when told to until told to stop.
 
@@ -78,6 +89,7 @@ def serve(
     :param listener: the listening socket, which other processes hold as well.
     :param commands: where the orders to serve and to stop come from.
     :param reports: where to tell what was loaded.
+    :param kept: what has been imported for the app already.
     :return: the exit status.
     """
     # Sequences have become lists on the way, which serve as well.
@@ -96,6 +108,16 @@ def serve(
         else:
             read[path] = digest
 
+    def give_up(name: str, reason: str) -> t.NoReturn:
+        # The supervisor has another process load the app.
+        reports.send(event="unfit", name=name, reason=reason)
+
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+
+        os._exit(0)
+
     read_afresh(tell)
     leave_serving_to_this_process(listener, commands, reports)
     lookout = Lookout()
@@ -105,8 +127,20 @@ def serve(
         with contextlib.suppress(ValueError, OSError, RuntimeError):  # no stderr
             faulthandler.enable()
 
-    with ImportTimes() as times:
-        app, failure = load(settings, order["first"], order["crash"])
+    if not order["first"] and order["crash"] is None:
+        read_again(settings.dotenv, settings.env_file, settings.dotenv_defaults)
+
+    kept = kept or Kept()
+    kept.start()
+
+    with Imports(kept, give_up) as imports:
+        app, failure = load(settings, order["crash"])
+
+        if app is None:
+            kept.show_rest()
+
+    if not kept.is_used_up:
+        give_up("", "is no longer imported")
 
     if failure is not None:
         explain(failure)
@@ -141,11 +175,14 @@ def serve(
         load={
             "error": None if failure is None else type(failure).__name__,
             "websocket_routes": None if app is None else _websocket_routes(app),
-            "seconds": times.total,
-            "slow_imports": times.slowest(),
+            "seconds": imports.total,
+            "slow_imports": imports.slowest(),
             "debugger": debugger is not None,
             "pin": None if debugger is None else debugger.pin,
         },
+        steps=to_json(imports.steps)
+        if settings.learn and app is not None and worth_learning(imports.new)
+        else [],
     )
     orders = Orders(server, pages, settings, reports, app is not None)
 

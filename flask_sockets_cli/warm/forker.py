@@ -17,7 +17,7 @@ from ..keyboard import release
 from ..signals import SIGNALS, leave_to_supervisor
 
 #: What a server does: see :func:`flask_sockets_cli.serve.main.main`.
-Serve = t.Callable[[Message, socket.socket, Channel, Channel], t.NoReturn]
+Serve = t.Callable[..., t.NoReturn]
 
 # What is used here is taken before it is patched: the warm process is to block, not to
 # run a hub of greenlets that a fork would copy.
@@ -46,10 +46,16 @@ class Forker:
         os.set_blocking(self._woken, False)
         _adopt_orphans()
 
-    def loop(self) -> None:
-        """Do as the supervisor says until it is gone."""
+    def loop(self, orders: t.Iterable[Message] = ()) -> None:
+        """Do as the supervisor says until it is gone.
+
+        :param orders: what it has said already.
+        """
         signal.set_wakeup_fd(self._woken)
         _signal(signal.SIGCHLD, lambda number, frame: None)
+
+        for message in orders:
+            self._obey(message)
 
         while True:
             readable, _, _ = _select([self._channel.fileno(), self._wake], [], [])

@@ -1,19 +1,21 @@
 """The life of the warm process: it patches the standard library, imports the framework,
 and then forks a server for each load of the app. Such a server has little left to do.
 
-The warm process runs no code of the app and has a single thread. So it can be forked at
-any time and is never stuck. Where there is no fork it becomes the server itself, and
-the supervisor starts another one for the next load.
+The warm process runs no code of the app and has a single thread whenever it forks. So
+it is never stuck. Where there is no fork it becomes the server itself, and the
+supervisor starts another one for the next load.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import socket
 import sys
 import typing as t
 
-from ..channel import Channel
+from ..channel import Channel, Message
 from ..process_names import KEEPS_WARM, name_process
 from ..signals import leave_to_supervisor
 from .forker import Forker, Serve
@@ -21,14 +23,16 @@ from .forker import Forker, Serve
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..serve.kept import Kept
 
-def main(places: tuple[int, ...], forks: bool, preload: tuple[str, ...]) -> None:
+
+def main(places: tuple[int, ...], forks: bool, prepares: bool) -> None:
     """Warm up, then do as the supervisor says until it is gone.
 
     :param places: the descriptors of the socket that the supervisor is at the other end
         of, and of the listening socket. On Windows, the handle they come from.
     :param forks: whether to fork a server for each load.
-    :param preload: modules of the person's choice that are imported here, too.
+    :param prepares: whether the supervisor's first message is one for :func:`prepare`.
     """
     leave_to_supervisor()
     name_process(KEEPS_WARM)
@@ -41,19 +45,41 @@ def main(places: tuple[int, ...], forks: bool, preload: tuple[str, ...]) -> None
     channel_fd, listener_fd = places
     channel = Channel(socket.socket(fileno=channel_fd))
     serve, read = warm_up()
+    orders: list[Message] = []
+    libraries: dict[str, int] = {}
 
-    if forks:
-        preload_modules(preload)
+    if prepares:
+        while not orders:
+            orders = _received(channel)
+
+        kept = prepare(orders.pop(0), channel)
+        serve = functools.partial(serve, kept=kept)
+        libraries = kept.libraries()
 
     from ..serve.fresh_imports import imported_files
 
-    channel.send(event="ready", files=read, imported=imported_files())
+    channel.send(
+        event="ready", files=read, imported=imported_files(), libraries=libraries
+    )
 
     if forks:
-        Forker(channel, listener_fd, serve).loop()
+        Forker(channel, listener_fd, serve).loop(orders)
+
+        if prepares:
+            # What has been imported is not asked to say farewell: no app has used it.
+            os._exit(0)
     else:
         channel.detach()
         become_server(channel_fd, listener_fd, serve)
+
+
+def _received(channel: Channel) -> list[Message]:
+    messages = channel.receive()
+
+    if messages is None:
+        sys.exit()  # the supervisor is gone
+
+    return messages
 
 
 def warm_up() -> tuple[Serve, dict[str, str]]:
@@ -107,6 +133,46 @@ def entry_points_read_once() -> t.Iterator[None]:
         yield
     finally:
         metadata.entry_points = original
+
+
+def prepare(order: Message, channel: Channel) -> Kept:
+    """Import what the loads of this app need besides.
+
+    :param order: ``preload`` names modules of the person's choice, ``steps`` are what
+        earlier loads have imported, ``dotenv`` is what
+        :func:`flask_sockets_cli.dotenv_files.read_again` takes, ``reload`` is whether
+        there is a reloader.
+    :param channel: where to tell of an import that is nothing for this process.
+    :return: what has been imported.
+    """
+    from ..dotenv_files import read_again
+    from ..serve.effects import generators_noted
+    from ..serve.kept import Kept
+
+    # As a server does it before it loads the app.
+    read_again(*order["dotenv"])
+
+    with generators_noted() as generators:
+        preload_modules(order["preload"])
+
+    if not order["steps"]:
+        return Kept(generators=generators)
+
+    from ..learned import from_json
+    from .learning import LeftOut, learn
+
+    if order["reload"]:
+        os.environ["WERKZEUG_RUN_MAIN"] = "true"
+
+    try:
+        return learn(
+            from_json(order["steps"]),
+            generators,
+            lambda name: channel.send(event="trying", name=name),
+        )
+    except LeftOut as error:
+        channel.send(event="left_out", **vars(error))
+        os._exit(0)
 
 
 def preload_modules(names: Iterable[str]) -> None:

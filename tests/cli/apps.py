@@ -57,6 +57,7 @@ SETTINGS = Settings(
     fork=True,
     grace=1.0,
     preload=(),
+    learn=False,
     routes=False,
     keys=True,
     open=False,

@@ -45,7 +45,6 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Modules
     modules = Modules(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(modules.cache))
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     compiled = SourceFileLoader.source_to_code
 
     def source_to_code(self: t.Any, data: t.Any, path: t.Any) -> types.CodeType:
@@ -112,17 +111,9 @@ def test_warning_of_the_compiler_comes_each_time(modules: Modules) -> None:
             modules.load()
 
 
-@pytest.mark.parametrize("way", ["no directory", "no bytecode"])
-def test_nothing_is_kept_where_nothing_can_or_may_be(
-    modules: Modules, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    """The cache is a file, or PYTHONDONTWRITEBYTECODE is set."""
+def test_nothing_is_kept_where_nothing_can_be(modules: Modules) -> None:
+    """In place of the cache directory there is a file."""
     modules.write("value = 1\n")
-
-    if way == "no directory":
-        modules.cache.write_text("")
-    else:
-        monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
+    modules.cache.write_text("")
     assert modules.load().value == modules.load().value == 1
     assert modules.compiled == 2

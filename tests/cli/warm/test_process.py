@@ -14,6 +14,7 @@ import pytest
 
 from flask_sockets_cli.warm_process import (
     Gone,
+    Preparation,
     WarmProcess,
     can_fork_with_libraries,
 )
@@ -24,6 +25,9 @@ from ..apps import SETTINGS, get, write_app
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="sockets are inherited in another way"
 )
+
+
+NOTHING = Preparation(preload=(), steps=[], dotenv=({}, None, False), reload=True)
 
 
 class Inbox(queue.SimpleQueue[tuple[object, t.Any]]):
@@ -40,7 +44,7 @@ def test_warm_process_that_ends_leaves_nothing_open(forks: bool) -> None:
     inbox = Inbox()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        WarmProcess(listener, forks, (), inbox).end()
+        WarmProcess(listener, forks, NOTHING, inbox).end()
 
     inbox.wait_for(lambda item: isinstance(item, Gone))
 
@@ -61,7 +65,7 @@ def test_server_accepts_nothing_before_it_is_told_to_serve(
         contextlib.ExitStack() as stack,
     ):
         port = listener.getsockname()[1]
-        warm = WarmProcess(listener, forks, (), inbox)
+        warm = WarmProcess(listener, forks, NOTHING, inbox)
         stack.callback(inbox.wait_for, lambda item: isinstance(item, Gone))
         stack.callback(warm.end)
         settings = dataclasses.asdict(SETTINGS)
