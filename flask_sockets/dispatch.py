@@ -388,7 +388,10 @@ class SocketRequest:
             self.begin_message_contexts()
         self.environ[SERVE_VIEW_KEY] = self.serve_view
         try:
-            rv = view_func(self.argument, **view_args)
+            if view_args:
+                rv = view_func(self.argument, **view_args)
+            else:  # No dictionary to unpack, and no C function that does it: see above.
+                rv = view_func(self.argument)
         finally:
             del self.environ[SERVE_VIEW_KEY]
         if self.websocket is None:

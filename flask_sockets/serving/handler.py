@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import types
 import typing as t
 
 import gevent
@@ -44,6 +45,7 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
     #: than the 60 seconds after which most proxies close such a connection themselves.
     idle_timeout: float = 75.0
 
+    application: t.Any
     environ: dict[str, t.Any]
     client_address: t.Any
     requestline: str | None
@@ -91,6 +93,11 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
 
     def run_application(self) -> None:
         self.environ[HANDLER_KEY] = self
+        # Python calls an object by way of C. Every greenlet that waits below has a copy
+        # of its C stack in memory, and each switch to it moves that.
+        call = self.application.__call__
+        if isinstance(call, types.MethodType):
+            self.application = call
         WSGIHandler.run_application(self)
 
     @property
