@@ -20,7 +20,6 @@ from .signals import websocket_opened
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from flask import Response
     from flask.sessions import SessionMixin
 
     from ._flask import Context
@@ -166,8 +165,7 @@ class AppOpening(Opening):
 
     def make_answer(self, subprotocol: str | None, headers: Headers | None) -> bytes:
         assert self._variables is not None
-        make = self._take_note if self.state is _FOREIGN else self._make_answer
-        return self._variables.run(make, subprotocol, headers)
+        return self._variables.run(self._make_answer, subprotocol, headers)
 
     def has_opened(self) -> None:
         assert self._variables is not None
@@ -202,34 +200,26 @@ class AppOpening(Opening):
                 context.request.path,
             )
 
-    # With the context's variables
-
     def _make_answer(self, subprotocol: str | None, headers: Headers | None) -> bytes:
-        environ = self._context.request.environ
+        """The same, where Flask's context is."""
+        environ, is_foreign = self._context.request.environ, self.state is _FOREIGN
         chosen = self.subprotocol
-        if subprotocol is not None:
+        if subprotocol is not None and not is_foreign:
             chosen = choose_subprotocol(environ, (), subprotocol)
-        response = self._make_response(headers)
-        answer = build_answer(environ, response.headers, chosen, self._extensions)
-        self._remember_session(response.headers.getlist("Set-Cookie"))
-        self.subprotocol = chosen
-        return answer
-
-    def _take_note(self, subprotocol: str | None, headers: Headers | None) -> bytes:
-        """Nothing of our answer reaches the browser, and so no cookie."""
-        self._make_response(headers)
-        self.save_session(self._context)
-        self._remember_session(())
-        return b""
-
-    def _make_response(self, headers: Headers | None) -> Response:
-        """The answer as Flask knows it. The session is saved by that."""
         # What the caller has got wrong is found before any 'after_request' function
         # has seen a response.
         checked = check_headers(headers or ())
         response = self._context.app.response_class(status=101)
         response.headers.extend(checked)
-        return _flask.process_response(self._context, response)
+        response = _flask.process_response(self._context, response)
+        if is_foreign:  # Nothing of ours reaches the browser, and so no cookie.
+            self.save_session(self._context)
+            self._remember_session(())
+            return b""
+        answer = build_answer(environ, response.headers, chosen, self._extensions)
+        self._remember_session(response.headers.getlist("Set-Cookie"))
+        self.subprotocol = chosen
+        return answer
 
     def _remember_session(self, cookies: Iterable[str]) -> None:
         session = _session_of(self._context)

@@ -145,7 +145,7 @@ class Reader:
                         return None
                 if self._is_watching:
                     self._unwatch()
-                message = messages.popleft()
+                message = messages.pop(0)
         finally:
             self._lock.release()
             if self._left is not None:
