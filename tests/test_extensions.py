@@ -15,6 +15,9 @@ from flask_frozen import Freezer, MissingURLGeneratorWarning
 
 from flask_sockets import Sockets, WebSocket
 
+from .documents import Document
+from .process import until
+
 
 def add_routes(app: Flask) -> None:
     """A page, a WebSocket, and one of each that share a path and an endpoint."""
@@ -35,6 +38,19 @@ def test_apiflask_describes_an_app_with_websockets() -> None:
     response = app.test_client().get("/openapi.json")
     assert response.status_code == 200
     assert "/" in t.cast("dict[str, t.Any]", response.json)["paths"]
+
+
+def test_apiflask_leaves_out_a_websocket_that_is_hidden() -> None:
+    """As its recipe says."""
+    pytest.importorskip("apiflask")
+    names: dict[str, t.Any] = {"__name__": "app"}
+    exec(Document("docs/recipes/apis.md").captioned("APIFlask"), names)
+    client = names["app"].test_client()
+    assert list(client.get("/openapi.json").json["paths"]) == ["/pets"]
+    with client.websocket("/pets/live") as ws:
+        until(lambda: names["sockets"].stats()["subscriptions"], "it has subscribed")
+        names["sockets"].publish("pets", "a bird")
+        assert ws.receive() == "a bird"
 
 
 def test_flasgger_describes_an_app_with_websockets() -> None:
