@@ -37,6 +37,13 @@ MAX_HEADER_SIZE = 10
 MAX_CONTROL_PAYLOAD = 125
 
 
+#: The headers of frames from a server that are whole and short, by opcode and length.
+#: Most frames are, and making a header takes longer than all else about them.
+SHORT_HEADERS = [
+    [bytes((0x80 | opcode, length)) for length in range(126)] for opcode in range(16)
+]
+
+
 class FrameHeader(t.NamedTuple):
     """What the first bytes of a frame say."""
 
@@ -133,8 +140,8 @@ def header(first_byte: int, length: int) -> bytes:
 def encode(opcode: int, payload: bytes) -> bytes:
     """Make an unmasked frame, as a server sends it, of a whole message."""
     length = len(payload)
-    if length < 126:  # Most are: without another call.
-        return bytes((0x80 | opcode, length)) + payload
+    if length < 126:
+        return SHORT_HEADERS[opcode][length] + payload
     return header(0x80 | opcode, length) + payload
 
 

@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
 # Those of real threads, also in a process that gevent has patched.
 _allocate_lock = gevent.monkey.get_original("_thread", "allocate_lock")
 _now = time.monotonic
-_get_ident = gevent.monkey.get_original("_thread", "get_ident")
+_get_ident: Callable[[], int] = gevent.monkey.get_original("_thread", "get_ident")
 _local = gevent.monkey.get_original("_thread", "_local")()
 
 #: How long a hub may run greenlets without looking at its sockets, in seconds, before
@@ -67,7 +67,7 @@ class Hub(Scheduler):
                 gevent.sleep(_AN_INSTANT)
                 self.turn_end = None
             return True
-        return bool(_get_ident() == self.thread)
+        return _get_ident() == self.thread
 
     def _looked_lately(self) -> bool:
         """Whether the hub has looked at its sockets though no WebSocket was waited for.

@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from . import frames
+from .frames import SHORT_HEADERS
 from .transport import NOT_NOW
 
 if t.TYPE_CHECKING:
@@ -271,7 +272,7 @@ class Writer:
                 if self.compress is not None:
                     frame = self.compress(opcode, payload)
                 elif length < 126:
-                    frame = bytes((0x80 | opcode, length)) + payload
+                    frame = SHORT_HEADERS[opcode][length] + payload
                 else:
                     frame = frames.encode(opcode, payload)
                 try:
