@@ -457,8 +457,8 @@ class Supervisor:
             case "r" if self._stopping_since is None:
                 self._display.restarting(time.monotonic())
 
-                if self._warm is not None:
-                    self._warm.is_outdated = True
+                for process in self._processes():
+                    process.is_outdated = True
 
                 self._load_again()
             case "o" if self._settings.host.startswith(UNIX):

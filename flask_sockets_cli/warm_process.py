@@ -174,6 +174,7 @@ class WarmProcess:
         """End it, and its server, at once."""
         if self._forks and self.files is not None:
             # It ends its server, then itself.
+            self._channel.send(do="leave")
             self._channel.shut_down()
 
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -40,6 +40,8 @@ class Forker:
         self._serve = serve
         self._child: int | None = None
         self._commands: Channel | None = None
+        # Whether the supervisor wants it to end, which has another one.
+        self._leaves = False
         # The interpreter writes to it when a child has ended.
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._wake, False)
@@ -76,7 +78,9 @@ class Forker:
                     self._obey(message)
 
     def _obey(self, message: Message) -> None:
-        if message["do"] == "load":
+        if message["do"] == "leave":
+            self._leaves = True
+        elif message["do"] == "load":
             self._fork(message)
         elif message["do"] == "kill":
             self._kill()
@@ -131,7 +135,10 @@ class Forker:
 
     def _end(self) -> None:
         """End the server and what it leaves behind."""
-        release()  # the supervisor may have been killed
+        if not self._leaves:
+            # The supervisor was killed. One that is there cares for the terminal by
+            # itself, and may be reading keys from it.
+            release()
 
         if self._child is not None:
             self._kill()
