@@ -23,3 +23,11 @@ worker_tmp_dir = "/dev/shm"
 
 # Nobody talks to gunicorn by its socket, for which a container's user has no directory.
 control_socket_disable = True
+
+
+def child_exit(server, worker):  # type: ignore[no-untyped-def]
+    """Let Prometheus forget the gauges of a worker, where they are shared by files."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
