@@ -96,10 +96,12 @@ def _read(match: re.Match[str]) -> Block:
         t.cast("tuple[str, str]", re.split(r":\s*", line[1:], maxsplit=1))
         for line in match["options"].splitlines()
     )
+    caption = options.get("caption")
     return Block(
         language=match["language"] or match["argument"],
         text=match["text"],
-        caption=options.get("caption"),
+        # In backticks, and so in quotes, if Markdown would make something of it.
+        caption=caption and caption.strip('"`'),
         line=match.string.count("\n", 0, match.start("text")) + 1,
     )
 

@@ -32,6 +32,15 @@ def test_the_drawings_are_those_of_their_scripts(name: str) -> None:
     assert (PICTURES / f"{name}.svg").read_text() == script(name).draw()
 
 
+def test_the_terminal_is_drawn_from_what_it_shows() -> None:
+    """The script still knows what to wait for. Times and numbers differ each time."""
+    terminal = script("terminal")
+    drawn = terminal.draw(terminal.record())
+    for text in ("$ flask --app app wsrun --debug", "Reloaded in", "with 1012"):
+        assert text in drawn
+        assert text in (PICTURES / "terminal.svg").read_text()
+
+
 def test_all_packages_are_in_the_drawing_of_the_architecture() -> None:
     """But for parts of one floor, such as a broker, which is one of the topics."""
     drawn = {part.path for floor in script("architecture").FLOORS for part in floor}
