@@ -18,7 +18,6 @@ import threading
 import traceback
 import typing as t
 
-from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 from websockets.utils import generate_key
 from werkzeug.datastructures import Headers
@@ -26,6 +25,7 @@ from werkzeug.test import run_wsgi_app
 
 from ..exceptions import ConnectionClosed
 from ..serving import handover as servers
+from ..wire.closing import check_close
 from .peer import Peer
 
 if t.TYPE_CHECKING:
@@ -395,12 +395,7 @@ class SocketTestSession:
         :raises ValueError: if a client can't send the code, or the reason is too long.
         """
         self._check_entered()
-        try:
-            size = len(Close(code, reason).serialize())
-        except ProtocolError:
-            raise ValueError(f"{code!r} is no close code that can be sent.") from None
-        if size > 125:
-            raise ValueError("The reason of a close has at most 123 bytes.")
+        check_close(code, reason)
         self._peer.close(code, reason)
 
     @property

@@ -41,6 +41,10 @@ TURN = 0.005
 _AN_INSTANT = 1e-9
 
 
+# What a hub can watch a socket for.
+_READ, _WRITE = 1, 2
+
+
 class Hub(Scheduler):
     """A hub of gevent as far as WebSockets use it."""
 
@@ -185,15 +189,12 @@ class GeventTransport(Transport):
         self.unwatch_readable()
         self.unwatch_writable()
 
-    # The watchers of a socket that the server has closed can't be made. The next use
-    # of the socket says so.
-
     def wait_readable(self, timeout: float | None = None) -> bool:
         watcher = self._read_watcher
         if watcher is None:
-            if self.fileno() < 0:
+            watcher = self._read_watcher = self._new_watcher(_READ)
+            if watcher is None:
                 return True
-            watcher = self._read_watcher = self._hub.loop.io(self.fileno(), 1)
         if timeout is None:
             self._hub.wait(watcher)
             self.scheduler.turn_end = None
@@ -202,10 +203,8 @@ class GeventTransport(Transport):
 
     def wait_writable(self, timeout: float | None = None) -> bool:
         if self._write_watcher is None:
-            if self.fileno() < 0:
-                return True
-            self._write_watcher = self._hub.loop.io(self.fileno(), 2)
-        return self._wait(self._write_watcher, timeout)
+            self._write_watcher = self._new_watcher(_WRITE)
+        return self._write_watcher is None or self._wait(self._write_watcher, timeout)
 
     def _wait(self, watcher: t.Any, timeout: float | None) -> bool:
         if timeout is None:
@@ -220,28 +219,33 @@ class GeventTransport(Transport):
         return False
 
     def watch_readable(self, callback: Callable[[], None]) -> None:
-        if self._read_watcher is None:
-            if self.fileno() < 0:
-                self.call_soon(callback)
-                return
-            self._read_watcher = self._hub.loop.io(self.fileno(), 1)
-        self._read_watcher.start(callback)
+        self._read_watcher = self._start(self._read_watcher, _READ, callback)
 
     def unwatch_readable(self) -> None:
         if self._read_watcher is not None:
             self._read_watcher.stop()
 
     def watch_writable(self, callback: Callable[[], None]) -> None:
-        if self._write_watcher is None:
-            if self.fileno() < 0:
-                self.call_soon(callback)
-                return
-            self._write_watcher = self._hub.loop.io(self.fileno(), 2)
-        self._write_watcher.start(callback)
+        self._write_watcher = self._start(self._write_watcher, _WRITE, callback)
 
     def unwatch_writable(self) -> None:
         if self._write_watcher is not None:
             self._write_watcher.stop()
+
+    def _new_watcher(self, event: int) -> t.Any:
+        """Make a watcher, or ``None`` for a socket that the server has closed, of which
+        the next use says so."""
+        return None if self.fileno() < 0 else self._hub.loop.io(self.fileno(), event)
+
+    def _start(self, watcher: t.Any, event: int, callback: Callable[[], None]) -> t.Any:
+        """Start a watcher, which is made if it isn't yet."""
+        if watcher is None:
+            watcher = self._new_watcher(event)
+        if watcher is None:
+            self.call_soon(callback)
+        else:
+            watcher.start(callback)
+        return watcher
 
     def run_aside(self, function: Callable[[], T]) -> T:
         return t.cast("T", self._hub.threadpool.apply(function))
