@@ -20,7 +20,8 @@ try:
 except ImportError:  # Windows
     termios = None  # type: ignore[assignment, unused-ignore]
 
-#: Seconds from one look to the next at a key that is somebody else's to read.
+#: Seconds from when a key is there to when it is read, if it is nobody else's, and from
+#: one look to the next if it is.
 _LOOK = 0.1
 #: What a claimed terminal is known by: how long it waits for one key after another, in
 #: tenths of a second. That means nothing to who reads one at a time, and other programs
@@ -68,18 +69,15 @@ class Keys:
             if self._stop in readable:
                 return
 
-            keys = b""
+            # Prompts of IPython leave the terminal as it was for a moment, before the
+            # next one: what is typed in that moment is for the next one.
+            select.select([self._stop], [], [], _LOOK)
 
             with contextlib.suppress(OSError):
                 # Else reading would stop the process, or take somebody's answer.
-                if _is_in_foreground() and is_claimed():
-                    keys = os.read(0, 64)
-
-            if not keys:
-                select.select([self._stop], [], [], _LOOK)
-
-            for key in keys.decode(errors="replace"):
-                self._put(key)
+                if _is_in_foreground() and is_claimed() and _is_there_a_key():
+                    for key in os.read(0, 64).decode(errors="replace"):
+                        self._put(key)
 
 
 def is_claimed() -> bool:
@@ -93,7 +91,9 @@ def is_claimed() -> bool:
         return False  # no terminal
 
     reads_lines = settings[3] & (termios.ICANON | termios.ECHO)
-    return not reads_lines and settings[6][termios.VTIME] == _MARK
+    # Prompts that start from these settings turn off more, but for the mark.
+    is_raw = not (settings[3] & termios.ISIG and settings[0] & termios.ICRNL)
+    return not (reads_lines or is_raw) and settings[6][termios.VTIME] == _MARK
 
 
 def claim() -> None:
@@ -133,6 +133,10 @@ def release() -> bool:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     return True
+
+
+def _is_there_a_key() -> bool:
+    return bool(select.select([0], [], [], 0)[0])
 
 
 def _is_in_foreground() -> bool:

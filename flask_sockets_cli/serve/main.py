@@ -121,7 +121,9 @@ def serve(
     read_afresh(tell)
     leave_serving_to_this_process(listener, commands, reports)
     lookout = Lookout()
-    keep_answers_from_the_command()
+
+    if settings.keys:
+        keep_answers_from_the_command()
 
     if settings.debug:
         with contextlib.suppress(ValueError, OSError, RuntimeError):  # no stderr
