@@ -20,6 +20,7 @@ from .routing import (
     refuse_async,
 )
 from .serving.async_views import run_in_threads
+from .topics.app import import_broker
 from .topics.rules import DEFAULT_TTL, Declaration, TopicOptions
 
 if t.TYPE_CHECKING:
@@ -105,12 +106,15 @@ class Sockets:
         May be called for several apps.
 
         :raises ValueError: if a limit in the app's config can't be.
+        :raises ImportError: if a package is missing that the broker in the app's config
+            needs.
         """
         if "sockets" not in app.extensions:
             app.extensions["sockets"] = AppSockets(app)
             for name, value in DEFAULT_CONFIG.items():
                 app.config.setdefault(name, value)
             Limits.from_config(app.config)  # A mistake is found now.
+            import_broker(app.config["SOCKETS_BROKER"])
             answer_plain_requests(app)
             install_middleware(app)
             install_test_client(app)

@@ -469,6 +469,17 @@ class AppTopics:
                 tell_left(self._app, name, member, info)
 
 
+def import_broker(setting: t.Any) -> None:
+    """Import what the broker needs that the config ``SOCKETS_BROKER`` names.
+
+    The broker itself is made later, when everybody would have to wait for that.
+
+    :raises ImportError: if a package is missing.
+    """
+    if isinstance(setting, str) and setting.partition(":")[0] in REDIS_SCHEMES:
+        from . import redis  # noqa: F401
+
+
 def make_broker(setting: t.Any, prefix: str) -> Broker:
     """Make the broker that the config ``SOCKETS_BROKER`` names.
 

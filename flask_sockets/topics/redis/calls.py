@@ -29,6 +29,10 @@ if t.TYPE_CHECKING:
 #: How long one call may take, in seconds.
 TIMEOUT = 5.0
 
+#: How long a call waits at most, in seconds, for others that come first and are served,
+#: in a process that has more to do than it can.
+MAX_WAIT = 30.0
+
 #: How long after a failure to connect no other attempt is made, in seconds.
 RETRY_INTERVAL = 0.2
 
@@ -82,6 +86,8 @@ class Calls:
         self._turn = threading.Lock()
         self._connection: Connection | None = None
         self._used_at = 0.0
+        # When Redis has answered.
+        self._served_at = 0.0
         self._retry_at = 0.0
         self._last_error: Exception | None = None
         #: Of the Redis that is connected to. Another one may have lost something.
@@ -129,18 +135,20 @@ class Calls:
         :return: what Redis answers to each, or a :exc:`BrokerUnavailable`.
         :raises BrokerUnavailable: if Redis didn't answer in time.
         """
-        deadline = time.monotonic() + TIMEOUT
+        give_up = time.monotonic() + MAX_WAIT
         calls = [_Call(arguments) for arguments in commands]
         if len(self._pending) > MAX_PENDING:
             raise self._unavailable("too much is waiting to be sent already")
         self._pending.extend(calls)
         while not all(call.is_done for call in calls):
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or not self._turn.acquire(timeout=remaining):
+            if not self._turn.acquire(timeout=TIMEOUT):
+                now = time.monotonic()
+                if now < min(self._served_at + TIMEOUT, give_up):
+                    continue
                 self._withdraw(calls)
                 raise self._unavailable("it doesn't answer in time")
             try:
-                while not calls[-1].is_done and time.monotonic() < deadline:
+                while not all(call.is_done for call in calls):
                     self._send_pending()
             finally:
                 self._turn.release()
@@ -215,6 +223,7 @@ class Calls:
             except ResponseError as error:
                 call.end(error=error)
                 is_read_only |= isinstance(error, ReadOnlyError)
+        self._served_at = time.monotonic()
         if unknown:
             self._load_scripts(connection)
             self._exchange(unknown)

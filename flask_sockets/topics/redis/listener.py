@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from ..broker import BrokerUnavailable
 from ..publication import Position
 from . import scripts, stats
-from .calls import TIMEOUT
+from .calls import MAX_WAIT, TIMEOUT
 from .connecting import reason_of
 from .wire_format import Disconnect, MalformedMessage, TellStats, decode, decode_order
 
@@ -48,6 +48,9 @@ UNSUBSCRIBE_DELAY = 5.0
 #: may take, in seconds.
 PROBE_INTERVAL = 5.0
 PROBE_TIMEOUT = 5.0
+
+#: How long to wait once more when the time is over, in seconds.
+LAST_CHANCE = 0.05
 
 #: How long to wait between attempts to connect, in seconds.
 RETRY_INTERVAL = 0.5
@@ -126,6 +129,8 @@ class Listener:
         # Topics that Redis has confirmed. Those stay here that can't be read.
         self._confirmed: set[str] = set()
         self._changed = threading.Condition()
+        # When Redis has been reached, or has sent something.
+        self._heard_at = 0.0
         # How many wait until something is received.
         self._waiting = 0
         self._thread: threading.Thread | None = None
@@ -144,7 +149,7 @@ class Listener:
 
         :raises BrokerUnavailable: if that can't be done in time.
         """
-        deadline = time.monotonic() + TIMEOUT
+        start = time.monotonic()
         with self._changed:
             new = []
             for name, options in topics.items():
@@ -164,7 +169,7 @@ class Listener:
                 self.wake()
             with self._changed:
                 while not self._are_active(topics):
-                    self._wait_for_change(deadline)
+                    self._wait_for_change(start)
         except BaseException:
             self.unsubscribe(topics)
             raise
@@ -178,12 +183,12 @@ class Listener:
         """
         if self._thread is threading.current_thread():
             return  # A receiver of a signal. Nothing is received meanwhile.
-        deadline = time.monotonic() + TIMEOUT
+        start = time.monotonic()
         with self._changed:
             self._waiting += 1
             try:
                 while self._is_behind(name, position):
-                    self._wait_for_change(deadline)
+                    self._wait_for_change(start)
             finally:
                 self._waiting -= 1
 
@@ -197,13 +202,28 @@ class Listener:
             and place.offset < position.offset
         )
 
-    def _wait_for_change(self, deadline: float) -> None:
-        """Wait until the task has done something. Called under its lock."""
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or not self._changed.wait(remaining):
+    def _wait_for_change(self, start: float) -> None:
+        """Wait until the task has done something. Called under its lock.
+
+        Where a process has more to do than it can, that takes longer, and is no reason
+        to give up.
+
+        :param start: when this is waited for, in the terms of :func:`time.monotonic`.
+        :raises BrokerUnavailable: if it takes too long.
+        """
+        if self._changed.wait(max(0.0, self._give_up_at(start) - time.monotonic())):
+            return
+        # The time may be over only since nobody could run.
+        self._changed.wait(LAST_CHANCE)
+        if time.monotonic() >= self._give_up_at(start):
             raise BrokerUnavailable(
                 self._problem or self._failed("it doesn't answer in time")
             )
+
+    def _give_up_at(self, start: float) -> float:
+        if self._problem:
+            return start + TIMEOUT
+        return min(max(start, self._heard_at) + TIMEOUT, start + MAX_WAIT)
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
         """Take back one :meth:`subscribe`. Doesn't wait."""
@@ -265,6 +285,7 @@ class Listener:
             connection = self._connect()
             try:
                 connection.connect()
+                self._heard_at = time.monotonic()
                 self._resubscribe(connection)
                 if self._listen(connection):
                     return
@@ -349,6 +370,7 @@ class Listener:
         try:
             for _ in range(MAX_MESSAGES):
                 kind, channel, value = connection.read_response()
+                self._heard_at = time.monotonic()
                 if kind == b"message":
                     self._take_message(channel.decode(), value)
                 elif kind == b"subscribe":
