@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import functools
 import ipaddress
 import threading
 import time
@@ -10,11 +10,12 @@ import typing as t
 
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests
 
+from .limits import SETTINGS, Limits
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from logging import Logger
 
-    from .limits import Limits
 
 #: When a client may come again that was turned away, in seconds.
 RETRY_AFTER = 10
@@ -28,7 +29,8 @@ class Admission:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: collections.Counter[Hashable] = collections.Counter()
+        # Of all that have a place in common, while there are any.
+        self._counts: dict[Hashable, int] = {}
         self._told_at: dict[str, float] = {}
 
     def enter(
@@ -48,25 +50,27 @@ class Admission:
         :raises werkzeug.exceptions.TooManyRequests: if there are too many of the
             address.
         """
-        all_places = _places(app_limits, None, address, "the config 'SOCKETS_{}'")
-        all_places += _places(route_limits, rule, address, f"'{{}}' of {rule!r}")
-        if not all_places:
+        places = _places(app_limits, None, address)
+        places += _places(route_limits, rule, address)
+        if not places:
             return None
-        keys = [place.key for place in all_places]
+        keys = [place.key for place in places]
+        counts = self._counts
         with self._lock:
-            full = next((p for p in all_places if self._counts[p.key] >= p.limit), None)
+            full = next((p for p in places if counts.get(p.key, 0) >= p.limit), None)
             if full is None:
-                self._counts.update(keys)
+                for key in keys:
+                    counts[key] = counts.get(key, 0) + 1
         if full is not None:
             self._tell(full, rule, address, logger)
             raise full.refusal()
 
         def leave() -> None:
             with self._lock:
-                self._counts.subtract(keys)
                 for key in keys:
-                    if not self._counts[key]:
-                        del self._counts[key]
+                    counts[key] -= 1
+                    if not counts[key]:
+                        del counts[key]
 
         return leave
 
@@ -100,11 +104,24 @@ class _Place(t.NamedTuple):
 
     key: Hashable
     limit: int
-    #: What says how many they may be.
-    setting: str
-    is_of_address: bool
+    #: The attribute of :class:`.Limits` that says so.
+    name: str
+    #: ``None`` if it counts for all.
+    rule: str | None
+
+    @property
+    def is_of_address(self) -> bool:
+        return self.name == "max_connections_per_address"
+
+    @property
+    def setting(self) -> str:
+        """What sets the limit."""
+        if self.rule is None:
+            return f"the config {SETTINGS[self.name]!r}"
+        return f"{self.name!r} of {self.rule!r}"
 
     def refusal(self) -> HTTPException:
+        """What a client gets that is over the limit."""
         if self.is_of_address:
             return TooManyRequests(
                 "There are too many connections from this address.",
@@ -115,25 +132,20 @@ class _Place(t.NamedTuple):
         )
 
 
-def _places(
-    limits: Limits, rule: str | None, address: str | None, setting: str
-) -> list[_Place]:
-    """The limits that count for a WebSocket."""
-    # The config has its names in upper case.
-    named = setting.format if rule else lambda name: setting.format(name.upper())
+def _places(limits: Limits, rule: str | None, address: str | None) -> list[_Place]:
+    """What a WebSocket has in common with others, as far as that is limited."""
     places = []
-    if limits.max_connections is not None:
-        name = named("max_connections")
-        places.append(_Place(rule, limits.max_connections, name, False))
+    if (limit := limits.max_connections) is not None:
+        places.append(_Place(rule, limit, "max_connections", rule))
     # A proxy at a Unix socket has no address, and its clients are not to be taken for
     # one.
-    if limits.max_connections_per_address is not None and address:
-        name = named("max_connections_per_address")
+    if (limit := limits.max_connections_per_address) is not None and address:
         key = rule, network_of(address)
-        places.append(_Place(key, limits.max_connections_per_address, name, True))
+        places.append(_Place(key, limit, "max_connections_per_address", rule))
     return places
 
 
+@functools.lru_cache
 def network_of(address: str) -> str:
     """What counts as one address: of IPv6 the first half, since each customer of a
     provider has at least all addresses that begin with one (RFC 6177)."""

@@ -17,7 +17,7 @@ from .contexts import MessageContexts, Scope, pauses_of
 from .database import watch_for_held_connections
 from .exceptions import ConnectionClosed
 from .handshake import check_request, is_handshake
-from .limits import Limits
+from .limits import NO_LIMITS, Limits
 from .opening import AppOpening, Handshake
 from .options import RouteOptions
 from .origins import is_origin_allowed
@@ -289,12 +289,18 @@ class SocketRequest:
         return options or RouteOptions()
 
     def check_limits(self) -> None:
-        """Find out whether there are too many WebSockets already."""
-        app_sockets = self.app.extensions["sockets"]
-        self.leave = app_sockets.admission.enter(
-            Limits.from_config(self.app.config),
+        """Find out whether there are too many WebSockets already.
+
+        :raises werkzeug.exceptions.HTTPException: if there are.
+        """
+        app_limits = Limits.from_config(self.app.config)
+        own_limits = self.route_options.own_limits
+        if app_limits is NO_LIMITS and own_limits is NO_LIMITS:
+            return
+        self.leave = self.app.extensions["sockets"].admission.enter(
+            app_limits,
             str(self.request.url_rule),
-            self.route_options.own_limits(),
+            own_limits,
             self.request.remote_addr,
             self.app.logger,
         )

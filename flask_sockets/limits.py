@@ -39,14 +39,14 @@ class Limits:
         # Each handshake asks, since the config may have been changed.
         values = {
             name: config[setting]
-            for name, setting in _SETTINGS.items()
+            for name, setting in SETTINGS.items()
             if config[setting] is not None
         }
         if not values:
             return NO_LIMITS
         return cls(
             **{
-                name: read_limit(name, value, f"The config {_SETTINGS[name]!r}")
+                name: read_limit(name, value, f"The config {SETTINGS[name]!r}")
                 for name, value in values.items()
             }
         )
@@ -60,13 +60,13 @@ class Limits:
                 options.pop(name),
                 f"The option {name!r} of the WebSocket {rule!r}",
             )
-            for name in _SETTINGS
+            for name in SETTINGS
             if name in options
         }
 
 
-#: By the names of attributes, those of the config.
-_SETTINGS = {
+#: The names in the config, by those of the attributes.
+SETTINGS = {
     field.name: f"SOCKETS_{field.name.upper()}" for field in dataclasses.fields(Limits)
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing as t
 
 from .contexts import Scope
@@ -18,6 +19,7 @@ class RouteOptions:
     #: Those limits of :class:`.Limits` that were given.
     limits: dict[str, t.Any] = dataclasses.field(default_factory=dict)
 
+    @functools.cached_property
     def own_limits(self) -> Limits:
         """The limits that the route has for itself."""
         return Limits(**self.limits) if self.limits else NO_LIMITS

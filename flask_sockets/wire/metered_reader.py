@@ -35,7 +35,11 @@ class MeteredReader(Reader):
         self._end_hasty = owner.end_hasty
 
     def _read_one(self) -> Message | None:
-        return None  # The other way counts, too.
+        message = super()._read_one()
+        if message is None or self._meter.admit(1, time.monotonic()):
+            return message
+        self._end_hasty()
+        return None
 
     def _parse(self, ahead: bool, may_wait: bool) -> Progress:
         protocol = self._protocol
