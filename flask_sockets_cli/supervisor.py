@@ -608,7 +608,12 @@ class Supervisor:
             process.is_outdated = True
 
         if self._server is not None and self._warm is not None:
-            self._warm.send(do="compare", installed=titles, modules=sorted(modules))
+            self._warm.send(
+                do="compare",
+                installed=titles,
+                modules=sorted(modules),
+                links=any(installation.is_link for installation in installed),
+            )
         else:
             self._reload_for(titles)
 

@@ -186,7 +186,7 @@ def serve(
         if settings.learn and app is not None and worth_learning(imports.new)
         else [],
     )
-    orders = Orders(server, pages, settings, reports, app is not None)
+    orders = Orders(server, pages, settings, reports, failure)
 
     while (messages := commands.receive()) is not None:
         for message in messages:
@@ -205,8 +205,8 @@ class Orders:
     pages: Pages | None
     settings: Settings
     reports: Channel
-    #: Whether the app could be loaded.
-    has_app: bool
+    #: Why the app could not be loaded.
+    failure: BaseException | None
 
     def obey(self, message: Message) -> bool:
         """Do what a message says.
@@ -221,10 +221,7 @@ class Orders:
             case "reload_pages" if self.pages is not None:
                 self.pages.changed(message["paths"])
             case "compare":
-                # What is missing may be among what was installed.
-                if not (
-                    self.has_app and sys.modules.keys().isdisjoint(message["modules"])
-                ):
+                if message["links"] or self._needs(message["modules"]):
                     self.reports.send(event="outdated", installed=message["installed"])
             case "stop":
                 tell = _tell_waiting if message["ends"] else _tell_nothing
@@ -232,6 +229,19 @@ class Orders:
                 return True
 
         return False
+
+    def _needs(self, modules: t.Collection[str]) -> bool:
+        """Whether another version of modules, or their being there, makes a difference.
+
+        :param modules: their names, at the top level.
+        """
+        if not sys.modules.keys().isdisjoint(modules):
+            return True
+
+        if isinstance(self.failure, ModuleNotFoundError) and self.failure.name:
+            return self.failure.name.partition(".")[0] in modules
+
+        return self.failure is not None
 
 
 def _tell_waiting(waited_for: str) -> None:

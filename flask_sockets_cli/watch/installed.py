@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import sys
 import typing as t
 
@@ -22,6 +21,8 @@ class Installation(t.NamedTuple):
     title: str
     #: The names of modules, at the top level, that it consists of.
     modules: list[str]
+    #: Whether it leads to others, as where a project is installed as a link.
+    is_link: bool
 
 
 class Installed:
@@ -81,17 +82,21 @@ class Installed:
 def _describe(path: str) -> Installation:
     """The distribution whose metadata are in a directory."""
     name, _, version = os.path.basename(path).removesuffix(_METADATA).partition("-")
-    # Where only a link to a project is installed that is the one name there is.
-    modules = {re.sub(r"[-.]+", "_", name).lower()}
+    modules: set[str] = set()
+    is_link = False
 
     try:
         with open(os.path.join(path, "RECORD"), encoding="utf-8", newline="") as file:
             for row in csv.reader(file):
                 first, _, rest = row[0].replace(os.sep, "/").partition("/")
 
+                is_link |= first.endswith(".pth")
+
                 if rest or first.endswith((".py", ".so", ".pyd")):
                     modules.add(first.partition(".")[0])
     except (OSError, ValueError, IndexError, csv.Error):
         pass  # it has been replaced meanwhile, or says nothing that could be read
 
-    return Installation(f"{name} {version}", sorted(filter(str.isidentifier, modules)))
+    return Installation(
+        f"{name} {version}", sorted(filter(str.isidentifier, modules)), is_link
+    )

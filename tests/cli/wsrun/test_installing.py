@@ -59,14 +59,19 @@ def test_app_is_loaded_again_for_what_it_imports(tmp_path: Path) -> None:
         command = ["pip", "install", *options, "--prefix", str(tmp_path), str(wheel)]
         subprocess.run([sys.executable, "-m", *command], check=True)
 
+    def unpack(name: str, version: str) -> None:
+        with zipfile.ZipFile(write_wheel(tmp_path, name, version)) as archive:
+            archive.extractall(site_packages)
+
     with wsrun(project, env={"PYTHONPATH": str(site_packages)}) as server:
         port = port_of(server)
         server.wait_for(r"could not be loaded \(ModuleNotFoundError\)")
+        unpack("unrelated", "1.0")
         install("lacked", "1.0")
         server.wait_for(r"^ \* Detected installation of lacked 1\.0, reloading$")
         server.wait_for("Reloaded in")
         assert get(port, "/v") == (200, "1.0")
-        install("unrelated", "1.0")
+        unpack("unrelated", "2.0")
         (site_packages / "lacked.py").unlink()
         (site_packages / "lacked-1.0.dist-info" / "RECORD").unlink()
         install("lacked", "2.0")
