@@ -6,7 +6,7 @@ import os
 from flask import Flask, request
 from greenlet import greenlet
 
-from flask_sockets import Sockets
+from flask_sockets import BrokerUnavailable, Sockets
 
 app = Flask(__name__)
 app.config["SOCKETS_BROKER"] = os.environ["SOCKETS_BROKER"]
@@ -40,8 +40,11 @@ def log(ws):
 def publish(ws):
     for message in ws:
         topic, _, data = message.partition(" ")
-        sockets.publish(topic, data)
-        ws.send("published")
+        try:
+            sockets.publish(topic, data)
+            ws.send("published")
+        except BrokerUnavailable:
+            ws.send("failed")
 
 
 @app.get("/state")
