@@ -23,7 +23,7 @@ from harness import free_port
 TROUBLES = ("refused", "cut", "error")
 
 #: Seconds after which an edit counts as lost, and those for a server to start.
-PATIENCE, START_PATIENCE = 10.0, 60.0
+PATIENCE, START_PATIENCE = 30.0, 60.0
 #: Seconds after which a request counts as not answered.
 REQUEST_PATIENCE = 3.0
 #: Seconds between two requests.
@@ -65,10 +65,20 @@ class DevServer:
     :param command: the command, without the port.
     :param app: the source of the app, with a place for the version.
     :param directory: a directory to make.
+    :param files: the sources of other modules, by their paths.
     """
 
-    def __init__(self, command: list[str], app: str, directory: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        app: str,
+        directory: Path,
+        files: t.Mapping[str, str] | None = None,
+    ) -> None:
         directory.mkdir()
+        for path, source in (files or {}).items():
+            (directory / path).parent.mkdir(exist_ok=True)
+            (directory / path).write_text(source)
         #: How often a version answered, and how often each of TROUBLES came instead.
         self.answers: collections.Counter[str] = collections.Counter()
         self._port = free_port()
@@ -85,7 +95,12 @@ class DevServer:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self._path.parent,
-                env={k: v for k, v in os.environ.items() if not k.startswith("FLASK_")},
+                env={
+                    name: value
+                    for name, value in os.environ.items()
+                    # Python writes .pyc files, as it does for most people.
+                    if not name.startswith(("FLASK_", "PYTHON"))
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

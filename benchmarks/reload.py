@@ -13,6 +13,7 @@ import argparse
 import collections
 import dataclasses
 import math
+import os
 import random
 import statistics
 import sys
@@ -59,9 +60,62 @@ async def page(request):
 
 app = Starlette(routes=[Route("/", page)])
 """
-#: What makes an app a heavier one: most of its loading is that of libraries.
-HEAVIER = "import requests\nimport sqlalchemy.orm\n"
-HEAVIER_PACKAGES = ["requests", "sqlalchemy"]
+#: Libraries that heavy apps import, by what such an app does: those and more make most
+#: of its loading.
+HEAVY = {
+    "orm": ["sqlalchemy"],
+    "data": ["numpy", "pandas", "matplotlib"],
+    "services": ["boto3", "celery", "sentry-sdk", "pydantic"],
+}
+HEAVY_IMPORTS = {
+    "orm": "import models",
+    "data": "import numpy\nimport pandas\nimport matplotlib.pyplot",
+    "services": "import boto3\nimport celery.result\nimport pydantic\n"
+    "import sentry_sdk.integrations.flask",
+}
+#: One of the 40 modules of the app with SQLAlchemy. Each is 130 lines long.
+MODEL = """\
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from . import Base
+
+
+class Model{number}(Base):
+    __tablename__ = "model{number}"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("model{number}.id"))
+    children: Mapped[list["Model{number}"]] = relationship()
+"""
+METHOD = """
+    def method{number}(self, limit: int = {number}) -> list[str]:
+        names = [child.name for child in self.children if child.id > limit]
+        return sorted(names) or [self.name]
+"""
+MODELS = """\
+from sqlalchemy.orm import DeclarativeBase, configure_mappers
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+"""
+
+
+def modules_of(kind: str) -> dict[str, str]:
+    """The sources of an app's other modules, by their paths."""
+    if kind != "orm":
+        return {}
+    methods = "".join(METHOD.format(number=number) for number in range(23))
+    numbers = range(40)
+    imports = "".join(f"from . import model{n}  # noqa: E402\n" for n in numbers)
+    return {
+        "models/__init__.py": f"{MODELS}{imports}\nconfigure_mappers()\n",
+        **{f"models/model{n}.py": MODEL.format(number=n) + methods for n in numbers},
+    }
 
 
 class Peer(t.NamedTuple):
@@ -75,6 +129,10 @@ class Peer(t.NamedTuple):
     packages: list[str]
     #: The server it is compared with, which serves such an app.
     standard: str = "flask_run"
+    #: The other modules of the app, by their paths.
+    modules: t.Mapping[str, str] = {}
+    #: Seconds before the first edit.
+    settling: float = 0.0
 
 
 WSRUN = "flask --app app wsrun --debug"
@@ -92,28 +150,32 @@ PEERS = {
         ["uvicorn", "starlette", "watchfiles"],
         ["uvicorn[standard]", "starlette"],
     ),
-    "ours_heavier": Peer(
-        WSRUN,
-        HEAVIER + SOCKETS_APP,
-        ["flask", "gevent", "watchdog", *HEAVIER_PACKAGES],
-        [str(HERE.parent), *HEAVIER_PACKAGES],
-        "flask_run_heavier",
-    ),
-    "ours_preloading": Peer(
-        f"{WSRUN} --preload requests --preload sqlalchemy.orm",
-        HEAVIER + SOCKETS_APP,
-        ["flask", "gevent", "watchdog", *HEAVIER_PACKAGES],
-        [str(HERE.parent), *HEAVIER_PACKAGES],
-        "flask_run_heavier",
-    ),
-    "flask_run_heavier": Peer(
-        FLASK_RUN,
-        HEAVIER + FLASK_APP,
-        ["flask", "watchdog", *HEAVIER_PACKAGES],
-        [*WATCHDOG_6, *HEAVIER_PACKAGES],
-        "flask_run_heavier",
-    ),
 }
+
+#: Seconds in which a server may learn from its first load.
+LEARNING = 10.0
+
+_ALL = [package for packages in HEAVY.values() for package in packages]
+#: One environment for all of these apps, since the libraries are large, and one more.
+_WITH_WATCHDOG, _WITHOUT = [str(HERE.parent), *_ALL], ["flask", *_ALL]
+
+for kind, libraries in HEAVY.items():
+    PEERS |= {
+        f"{name}_{kind}": Peer(
+            command,
+            f"{HEAVY_IMPORTS[kind]}\n{source}",
+            [*shown, *libraries],
+            packages,
+            f"flask_run_{kind}",
+            modules_of(kind),
+            LEARNING,
+        )
+        for name, command, source, shown, packages in (
+            ("ours", WSRUN, SOCKETS_APP, ["flask", "gevent"], _WITH_WATCHDOG),
+            ("flask_run", FLASK_RUN, FLASK_APP, ["flask", "watchdog"], _WITH_WATCHDOG),
+            ("flask_run_stat", FLASK_RUN, FLASK_APP, ["flask"], _WITHOUT),
+        )
+    }
 
 
 class Plan(t.NamedTuple):
@@ -143,10 +205,13 @@ class Figures:
     idle: Idle = dataclasses.field(default_factory=lambda: Idle(math.nan, math.nan, 0))
 
 
-def measure(server: DevServer, plan: Plan, number: int, figures: Figures) -> None:
+def measure(
+    server: DevServer, plan: Plan, number: int, settling: float, figures: Figures
+) -> None:
     """One round of one server. The pauses of a round are the same for all servers."""
     chance = random.Random(number)
     figures.starts.append(server.start())
+    time.sleep(settling)
     for _ in range(plan.edits):
         time.sleep(chance.uniform(*plan.calm))
         figures.edits.append(server.edit())
@@ -163,12 +228,16 @@ def measure(server: DevServer, plan: Plan, number: int, figures: Figures) -> Non
 def measure_all(names: list[str], plan: Plan, directory: Path) -> dict[str, Figures]:
     commands: dict[str, Path] = {}
     results: dict[str, Figures] = {}
+    made: dict[tuple[str, ...], Path] = {}
     for name in names:
         peer = PEERS[name]
         commands[name] = Path(sys.executable).parent
         if peer.packages:
-            print(f"{name}: installing {', '.join(peer.packages)}")
-            commands[name] = environment(directory / name, peer.packages)
+            key = tuple(peer.packages)
+            if key not in made:
+                print(f"{name}: installing {', '.join(peer.packages)}")
+                made[key] = environment(directory / name, peer.packages)
+            commands[name] = made[key]
         results[name] = Figures(versions(commands[name], peer.shown))
     for number in range(plan.rounds):
         for name, figures in results.items():
@@ -176,8 +245,9 @@ def measure_all(names: list[str], plan: Plan, directory: Path) -> dict[str, Figu
             command = [str(commands[name] / program), *arguments]
             place = directory / f"{name}-{number}"
             try:
-                with DevServer(command, PEERS[name].app, place) as server:
-                    measure(server, plan, number, figures)
+                peer = PEERS[name]
+                with DevServer(command, peer.app, place, peer.modules) as server:
+                    measure(server, plan, number, peer.settling, figures)
             except (OSError, RuntimeError) as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 continue
@@ -279,20 +349,30 @@ def main() -> None:
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="one round of few edits")
     extent.add_argument("--write", action="store_true", help="update RESULTS.md")
+    parser.add_argument("--rounds", type=int, help="another number of rounds")
     parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
+    plan = plan._replace(rounds=options.rounds or plan.rounds)
     end_with_servers()
     with tempfile.TemporaryDirectory(prefix="benchmark-reload-") as directory:
+        # For our server, and for the fonts of matplotlib.
+        os.environ["XDG_CACHE_HOME"] = f"{directory}/cache"
         results = measure_all(options.only, plan, Path(directory))
-    tables = [edits_table(results), costs_table(results, plan)]
-    if "ours" in results:
-        tables.append(targets_table(results, plan))
-    text = "\n\n".join(tables)
-    print(text)
-    if options.write:
-        how = f"{plan.rounds} rounds of {plan.edits} edits and {plan.pairs} pairs"
-        replace_section(HERE / "RESULTS.md", "Reload", f"{header_of(how)}\n\n{text}")
+    how = f"{plan.rounds} rounds of {plan.edits} edits and {plan.pairs} pairs"
+    heavy = {name for name in results if name.rpartition("_")[2] in HEAVY}
+    for title, names in (("Reload", results.keys() - heavy), ("Heavy apps", heavy)):
+        part = {name: results[name] for name in results if name in names}
+        if not part:
+            continue
+        tables = [edits_table(part), costs_table(part, plan)]
+        if "ours" in part:
+            tables.append(targets_table(part, plan))
+        text = "\n\n".join(tables)
+        print(text)
+        if options.write:
+            text = f"{header_of(how)}\n\n{text}"
+            replace_section(HERE / "RESULTS.md", title, text)
 
 
 if __name__ == "__main__":
