@@ -189,6 +189,9 @@ class Supervisor:
         if self._changes is not None and self._inbox.empty():
             self._changes.settle()
 
+            if self._has_time_for_files():
+                self._changes.get_to_know()
+
         now = time.monotonic()
         kill_at, changes_due = self._kill_at(), self._changes_due()
 
@@ -198,7 +201,19 @@ class Supervisor:
         if self._changes is not None and changes_due is not None and now >= changes_due:
             self._act(self._changes.fetch())
 
+    def _has_time_for_files(self) -> bool:
+        """Whether files are yet to be read, and nobody waits for the app."""
+        return (
+            self._changes is not None
+            and not self._changes.knows_all
+            and self._server is not None
+            and self._server.state is State.SERVING
+        )
+
     def _seconds_left(self) -> float | None:
+        if self._has_time_for_files():
+            return 0
+
         moments = [
             at for at in (self._kill_at(), self._changes_due()) if at is not None
         ]
@@ -308,6 +323,8 @@ class Supervisor:
         way = None
 
         if self._changes is not None:
+            # While the server starts to serve. What is left is done later.
+            self._changes.get_to_know()
             self._changes.watch_pages(message["page_directories"])
             way = self._changes.way
 

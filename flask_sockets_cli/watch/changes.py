@@ -20,6 +20,8 @@ _QUIET = 0.01
 _QUIET_UNFINISHED = 0.1
 #: Seconds after which a burst is not waited for any longer.
 _LONGEST_BURST = 0.25
+#: Seconds of getting to know files until something else has its turn.
+_PATIENCE = 0.01
 #: Seconds from what happens in a directory of libraries to a look at them, and from one
 #: look to the next where an installation is under way.
 _LOOK = 0.5
@@ -63,6 +65,8 @@ class Changes:
         put: t.Callable[[Event | Lost], object],
         warn: t.Callable[[str], object],
     ) -> None:
+        #: Whether it is known what all files held.
+        self.knows_all = False
         # When the burst is over, in the terms of time.monotonic().
         self._due: float | None = None
         self._since = 0.0
@@ -84,9 +88,9 @@ class Changes:
             put, lambda: put(Lost()), warn, polls, self._rules.prunes
         )
         self._watch()
-        # The watching has begun, and no server has read anything: whatever is edited
-        # from here on has an event, and another content than this.
-        self._contents.take(self._rules.all_files())
+        # The watching has begun, so that whatever is edited from here on has an event.
+        # A file that isn't known yet when it has one counts as changed.
+        self._unknown = self._rules.all_files()
 
     @property
     def way(self) -> str:
@@ -135,6 +139,21 @@ class Changes:
         self._pages.clear()
         return burst
 
+    def get_to_know(self) -> None:
+        """Take some more files, as they are now, for what the server has. Trees of many
+        thousands take seconds, so this is to be called when nothing else is waiting,
+        until :attr:`knows_all`.
+        """
+        until = time.monotonic() + _PATIENCE
+        self.knows_all = True
+
+        for path in self._unknown:
+            self._contents.take([path])
+
+            if time.monotonic() > until:
+                self.knows_all = False
+                break
+
     # What the server has read
 
     def learn(self, read: dict[str, str], imported: t.Iterable[str]) -> None:
@@ -155,7 +174,8 @@ class Changes:
 
         if len(self._rules.roots) > roots_before:
             self._watch()
-            self._contents.take(self._rules.all_files())
+            self._unknown = self._rules.all_files()
+            self.knows_all = False
 
         self._contents.take(filter(self._rules.counts, new))
 

@@ -73,3 +73,29 @@ def test_file_that_was_read_while_it_was_not_itself_is_a_change(
     happen(changes, module)
     changes.learn({str(module): digest(b"")}, ())
     assert changes.fetch().code == [str(module)]
+
+
+def test_many_files_are_got_to_know_bit_by_bit(
+    changes: Changes, tmp_path: Path
+) -> None:
+    """Those that are known are compared with what they held. One that has an event
+    before that counts as changed.
+    """
+    files = [tmp_path.resolve() / f"module{number}.py" for number in range(500)]
+
+    for file in files:
+        file.write_text("old")
+
+    happen(changes, files[7])
+    assert changes.fetch().code == [str(files[7])]
+
+    while not changes.knows_all:
+        changes.get_to_know()
+
+    for file in files:
+        happen(changes, file)
+
+    assert not changes.has_code
+    files[300].write_text("new")
+    happen(changes, files[300])
+    assert changes.fetch().code == [str(files[300])]
