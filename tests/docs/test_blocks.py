@@ -7,13 +7,11 @@ own to be looked at: this one finds it.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 import shlex
 import subprocess
 import tomllib
 import typing as t
-from pathlib import Path
 
 import click
 import flask
@@ -53,7 +51,7 @@ def commands_of(text: str) -> t.Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("path", documents_with("python"))
-def test_the_python_of_a_page_runs(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_a_page_runs(path: str) -> None:
     """From top to bottom, as one module, with an app there already.
 
     Tests, and the parts of a project, are run where the page has its test.
@@ -86,31 +84,26 @@ def test_the_commands_of_a_page_can_be_given(path: str) -> None:
 
 
 def check_flask(arguments: list[str]) -> None:
-    group: click.Command = FlaskGroup()
-    context = click.Context(group, info_name="flask")
-    while isinstance(group, click.Group):
-        # Callbacks of options would load an app, and set variables.
-        _, rest, _ = group.make_parser(context).parse_args(list(arguments))
-        arguments = rest
+    """Follow the names of commands, and let the last one read what is left."""
+    command: click.Command = FlaskGroup()
+    context = click.Context(command, info_name="flask")
+    while isinstance(command, click.Group):
+        # Without callbacks of options, which would load an app and set variables.
+        _, arguments, _ = command.make_parser(context).parse_args(arguments)
         if not arguments:
             return
-        # Not 'get_command': that loads an app to look for commands of it.
-        (found,) = [
-            command
-            for entry in importlib.metadata.entry_points(group="flask.commands")
-            if entry.name == arguments[0]
-            for command in [entry.load()]
-        ] or [group.commands[arguments[0]]]
-        group = found
-        context = click.Context(group, info_name=arguments[0], parent=context)
-        arguments = arguments[1:]
-        if isinstance(group, click.Group):
-            while arguments and arguments[0] not in group.commands:
-                del arguments[0]
-            if arguments:
-                group = group.commands[arguments[0]]
-                arguments = arguments[1:]
-    group.make_parser(context).parse_args(list(arguments))
+        name, *arguments = arguments
+        command = subcommand(command, name)
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(arguments)
+
+
+def subcommand(group: click.Group, name: str) -> click.Command:
+    # Not 'get_command' of Flask's group, which loads an app to look for its commands.
+    if isinstance(group, FlaskGroup):
+        for entry in importlib.metadata.entry_points(group="flask.commands", name=name):
+            return t.cast("click.Command", entry.load())
+    return group.commands[name]
 
 
 def check_gunicorn(arguments: list[str]) -> None:
@@ -119,31 +112,27 @@ def check_gunicorn(arguments: list[str]) -> None:
     Config().parser().parse_args(arguments)
 
 
-def test_other_languages_are_read(tmp_path: Path) -> None:
-    """By a parser of the language, or in the way that the comments say."""
-    readers: dict[str, t.Callable[[str], object]] = {
-        "json": json.loads,
-        "toml": tomllib.loads,
-        "nginx": check_nginx,
-        # Shown, not given: what a program writes, and the tests of what it says are in
-        # the other files.
-        "text": str,
-        # Run by the other tests here, and the last two in a browser.
-        "python": str,
-        "sh": str,
-        "html": str,
-        "js": str,
+def test_each_language_has_a_reader() -> None:
+    """What is in another one needs a test here that reads or runs it."""
+    read = {
+        # By the tests above.
+        "python",
+        "sh",
+        # By a browser, in 'test_scripts.py' and 'test_first_steps.py'.
+        "html",
+        "js",
+        # By nginx itself, in 'test_serving.py'.
+        "nginx",
+        # Here.
+        "toml",
+        # By people only.
+        "text",
     }
     for path in PAGES:
         for block in Document(path).blocks:
-            assert block.language in readers, (
-                f"{path} has a block of {block.language!r}, and nothing reads that."
-            )
-            readers[block.language](block.text)
-
-
-def check_nginx(text: str) -> None:
-    assert text.count("{") == text.count("}")
+            assert block.language in read, f"{path} has a block of {block.language!r}."
+            if block.language == "toml":
+                tomllib.loads(block.text)
 
 
 def test_no_block_is_left_out() -> None:
