@@ -22,6 +22,7 @@ from flask_sockets import (
     WebSocket,
 )
 
+from .frames import TEXT, frame
 from .process import PATIENCE, until
 from .wire import SERVERS, serve
 
@@ -197,11 +198,9 @@ def test_a_client_that_sends_too_much_is_closed_with_1008(
     rate = "1/hour, burst 5"
     with serve(kind, handler, SOCKETS_MAX_MESSAGE_RATE=rate) as server:
         with connect(server.url) as client:
-            for number in range(100):
-                try:
-                    client.send(str(number))
-                except ClientClosed:
-                    break
+            # All at once, and more than is looked at in one go.
+            messages = [frame(TEXT, str(n).encode()) for n in range(5000)]
+            client.socket.sendall(b"".join(messages))
             assert ending(client) == (1008, "too many messages")
         until(lambda: "max_message_rate" in caplog.text, "a line in the log")
         assert received == ["0", "1", "2", "3", "4"]

@@ -194,8 +194,11 @@ class Connection:
         self.look_soon(self._timers.deadline)
 
     def end_hasty(self) -> None:
-        """The client has sent more messages than it may. For the reader."""
-        self.is_rate_exceeded = True
+        """The client has sent more messages than it may, so close unless that is done.
+
+        For the reader.
+        """
+        self.is_rate_exceeded |= self.closing.close is None
         self._close_with(self.closing.refuse_more, 1008, "too many messages")
 
     def read_end(self) -> None:

@@ -18,7 +18,7 @@ class MeteredOwner(Owner, t.Protocol):
     """What this reader needs of its connection besides."""
 
     def end_hasty(self) -> None:
-        """The client has sent more than it may: close."""
+        """The client has sent more than it may: close, unless that is done."""
 
 
 class MeteredReader(Reader):
@@ -38,7 +38,7 @@ class MeteredReader(Reader):
         message = super()._read_one()
         if message is None or self._meter.admit(1, time.monotonic()):
             return message
-        self._end_hasty()
+        self._end()
         return None
 
     def _parse(self, ahead: bool, may_wait: bool) -> Progress:
@@ -48,8 +48,13 @@ class MeteredReader(Reader):
         new = protocol.received.messages - before
         if new:
             excess = new - self._meter.admit(new, time.monotonic())
-            if excess and protocol.closing.close is None:
-                for _ in range(min(excess, len(self.messages))):
-                    self.messages.pop()
-                self._end_hasty()
+            for _ in range(min(excess, len(self.messages))):
+                self.messages.pop()
+            if excess:
+                self._end()
         return progress
+
+    def _end(self) -> None:
+        # There may be more in what was read from the socket already.
+        self._protocol.is_discarding = True
+        self._end_hasty()

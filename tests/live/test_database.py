@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import typing as t
 from http.cookies import SimpleCookie
+from pathlib import Path
 
 import pytest
 
 from ..process import until
 from .clients import Closed, WebsocketClientClient
 from .processes import Server
-from .ways import FLASK_RUN, WORKER, shared
+from .ways import FLASK_RUN, WORKER, Way, shared
 
 #: Many times as many as SQLAlchemy's pool lends, 15.
 SOCKETS = 200
@@ -95,3 +97,20 @@ def test_a_user_who_is_deactivated_is_out_at_the_next_message(
         with pytest.raises(Closed) as caught:
             client.receive()
         assert (caught.value.code, caught.value.reason) == end
+
+
+@pytest.mark.parametrize("way", [WORKER, FLASK_RUN], ids=lambda way: way.name)
+def test_views_are_told_when_the_server_stops(way: Way, tmp_path: Path) -> None:
+    """And can still ask the database."""
+    with way.serve("database:app", {"DATABASE": str(tmp_path / "x.db")}) as server:
+        with connected(server, "/member", headers=log_in(server, "ada")) as (client,):
+            assert client.receive() == "welcome ada"
+            # Werkzeug may still be about to start a thread for the last connection.
+            checked_out(server)
+            server.signal_group(signal.SIGINT)
+            with pytest.raises(Closed) as caught:
+                client.receive()
+            assert caught.value.code == 1012
+            server.wait_for_log("ada left with 1012")
+        server.wait()
+        server.assert_log_is_clean()

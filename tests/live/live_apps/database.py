@@ -48,6 +48,9 @@ class Member(WebSocketView):
     def on_message(self, ws, message):
         ws.send(f"{current_user.name}: {message}")
 
+    def on_close(self, ws, code, reason):
+        print(f"{current_user.name} left with {code}", flush=True)
+
 
 @sockets.route("/function", context="message")
 @login_required
