@@ -20,12 +20,15 @@ from flask_sockets import (
 )
 
 from .live.live_apps.database import create_app
+from .live.live_apps.database import db as members
 
 TOLD = "waits for its client with a database connection checked out"
 
 
 @pytest.fixture(params=["Flask-SQLAlchemy", "Flask-SQLAlchemy-Lite"])
-def database(request: pytest.FixtureRequest) -> tuple[Flask, SQLAlchemy | Lite]:
+def database(
+    request: pytest.FixtureRequest,
+) -> t.Iterator[tuple[Flask, SQLAlchemy | Lite]]:
     """A debugged app, and its database."""
     app = Flask(__name__)
     app.debug = app.testing = True
@@ -37,7 +40,15 @@ def database(request: pytest.FixtureRequest) -> tuple[Flask, SQLAlchemy | Lite]:
         app.config["SQLALCHEMY_ENGINES"] = {"default": "sqlite://"}
         db = Lite()
     db.init_app(app)
-    return app, db
+    yield app, db
+    close_connections(app, db)
+
+
+def close_connections(app: Flask, db: SQLAlchemy | Lite) -> None:
+    """Close all that the pools have. SQLite complains of those that nobody closes."""
+    with app.app_context():
+        for engine in db.engines.values():
+            engine.dispose()
 
 
 def talk(app: Flask, path: str) -> None:
@@ -146,3 +157,4 @@ def test_a_user_who_is_deactivated_is_out_in_a_test_too(tmp_path: Path) -> None:
         with pytest.raises(ConnectionClosed) as caught:
             ws.receive()
         assert (caught.value.code, caught.value.reason) == (1008, "401 Unauthorized")
+    close_connections(app, members)

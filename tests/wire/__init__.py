@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import socket
 import ssl
 import struct
@@ -327,6 +328,8 @@ def _serve_with_pywsgi(app: Flask, tls: tuple[str, str] | None) -> t.Iterator[in
         stop.wait()
         server.stop(timeout=PATIENCE)
         running["stop"].close()
+        # Sockets in cycles of references close by the loop, which has to be there yet.
+        gc.collect()
         hub.destroy(destroy_loop=True)
 
     thread = threading.Thread(target=run)
