@@ -13,6 +13,15 @@ import ssl
 import sys
 import typing as t
 
+# Some systems can't be asked how much a socket holds.
+_ioctl: t.Any = None
+_FIONREAD: int | None = None
+_TIOCOUTQ: int | None = None
+with contextlib.suppress(ImportError):
+    from fcntl import ioctl as _ioctl
+    from termios import FIONREAD as _FIONREAD
+    from termios import TIOCOUTQ as _TIOCOUTQ
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -175,20 +184,19 @@ class Transport:
 
     def unread(self) -> int:
         """How many bytes have come that nobody has read, 0 if that can't be known."""
-        return self._ask_kernel("FIONREAD")
+        return self._ask_kernel(_FIONREAD)
 
     def unconfirmed(self) -> int:
         """How many bytes the kernel has that the other side's kernel hasn't confirmed,
         0 if that can't be known. See ``SIOCOUTQ`` in :manpage:`tcp(7)`."""
-        return self._ask_kernel("TIOCOUTQ")
+        return self._ask_kernel(_TIOCOUTQ)
 
-    def _ask_kernel(self, request: str) -> int:
+    def _ask_kernel(self, request: int | None) -> int:
+        if request is None:
+            return 0
         try:
-            import fcntl
-            import termios
-
-            answer = fcntl.ioctl(self.fileno(), getattr(termios, request), bytes(4))
-        except (ImportError, AttributeError, OSError, ValueError):
+            answer = _ioctl(self.fileno(), request, bytes(4))
+        except (OSError, ValueError):
             return 0
         return int.from_bytes(answer, sys.byteorder)
 
