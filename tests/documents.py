@@ -69,19 +69,16 @@ class Document:
         """The last block with a caption: a reader has overwritten the others."""
         return [block.text for block in self.blocks if block.caption == caption][-1]
 
-    def run_python(
-        self, names: dict[str, t.Any] | None = None, skip: t.Container[str] = ()
-    ) -> dict[str, t.Any]:
+    def run_python(self, names: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the Python of the document as one module, and return its names.
 
         Each line has the number that it has in the document, for tracebacks.
 
         :param names: those that are there before.
-        :param skip: captions of blocks that don't belong to it.
         """
         names = {"__name__": "app"} | (names or {})
         for block in self.blocks:
-            if block.language == "python" and (block.caption or "") not in skip:
+            if block.language == "python":
                 run_block(block, names, self.path)
         return names
 

@@ -19,13 +19,11 @@ from ..process import PATIENCE, Process, until
 from ..redis_server import RedisServer
 
 
-def client_of(
-    path: str, skip: t.Container[str] = ()
-) -> tuple[SocketTestClient, dict[str, t.Any]]:
+def client_of(path: str) -> tuple[SocketTestClient, dict[str, t.Any]]:
     """A test client for the app that a page builds, and the names of its module."""
     app = Flask("app")
     app.secret_key = "test"
-    names = Document(path).run_python({"app": app, "sockets": Sockets(app)}, skip)
+    names = Document(path).run_python({"app": app, "sockets": Sockets(app)})
     return t.cast(SocketTestClient, names["app"].test_client()), names
 
 

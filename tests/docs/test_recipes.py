@@ -179,18 +179,6 @@ def test_a_shared_text_loses_nothing_unnoticed() -> None:
         assert one.receive() == b"\x01"
 
 
-def test_the_metrics_count_what_has_happened() -> None:
-    client, names = client_of("docs/recipes/monitoring.md", skip=("Sentry",))
-    names["sockets"].add_url_rule("/hello", "hello", lambda ws: ws.send("hello"))
-    with client.websocket("/hello") as ws:
-        assert list(ws) == ["hello"]
-    until(lambda: "closed_total" in client.get("/metrics").text, "it is counted")
-    lines = client.get("/metrics").text.splitlines()
-    assert "websockets_opened_total 1" in lines
-    assert 'websockets_closed_total{code="1000"} 1' in lines
-    assert "sockets_sockets 0" in lines
-
-
 def test_the_tests_with_fixtures_pass(tmp_path: Path) -> None:
     Document("docs/recipes/pytest.md").write_files(tmp_path)
     result = subprocess.run(
