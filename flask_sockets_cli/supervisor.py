@@ -554,8 +554,8 @@ class Supervisor:
     def _load_again(self) -> None:
         self._wanted = Load()
 
-        if self._warm is not None:
-            self._warm.note_libraries()
+        for process in self._processes():
+            process.note_libraries()
 
         self._stop_server("reloading")
 
@@ -565,18 +565,20 @@ class Supervisor:
     # What is learned
 
     def _start_learner(self) -> None:
-        """Have another process import what was learned, if the one that is there has
-        not done so.
+        """Have another process import what was learned, if none has done so, or is
+        about to.
         """
+        assert self._learning is not None
+        steps = self._learning.steps
+
+        if any(process.does(steps) for process in self._processes()):
+            return
+
         if self._learner is not None:
             self._learner.leave()
             self._learner = None
 
-        assert self._learning is not None
-        steps = self._learning.steps
-        known = [] if self._warm is None else self._warm.steps
-
-        if steps and [step.name for step in steps] != [step.name for step in known]:
+        if steps:
             self._learner = self._new_process(learned=True)
 
     def _listen_to_learner(self, item: Message | Gone) -> None:

@@ -81,6 +81,8 @@ class WarmProcess:
         self._forks = forks
         ours, theirs = socket.socketpair()
         prepares = forks and bool(preparation.preload or preparation.steps)
+        self._prepares = prepares
+        self._env_file = preparation.dotenv[1]
         # The path comes first: else a file of the person's might be imported in place
         # of a module of the same name. Projects that were installed since this process
         # has started are in the path of the new one only.
@@ -122,6 +124,12 @@ class WarmProcess:
         """Whether it has imported what it is to import, and that is up to date."""
         return self.files is not None and not self.is_outdated
 
+    def does(self, steps: list[Step]) -> bool:
+        """Whether it has done these imports, or is about to, as they are to be done."""
+        return not self.is_outdated and [
+            (step.name, step.environ, step.path) for step in self.steps
+        ] == [(step.name, step.environ, step.path) for step in steps]
+
     def take(self, message: Message) -> None:
         """Take in what it says of itself."""
         match message["event"]:
@@ -156,7 +164,18 @@ class WarmProcess:
 
     def note_changes(self, paths: t.Collection[str]) -> None:
         """Take note of files that have changed: it may have imported them."""
-        if self.files is None or not self.files.isdisjoint(paths):
+        from .watch.rules import DOTENV_NAMES
+
+        if self._prepares and any(
+            path == self._env_file or os.path.basename(path) in DOTENV_NAMES
+            for path in paths
+        ):
+            # Libraries may have read the variables.
+            self.is_outdated = True
+        elif self.files is None:
+            # What was learned is all of libraries.
+            self.is_outdated = self.is_outdated or not self.steps
+        elif not self.files.isdisjoint(paths):
             self.is_outdated = True
 
     def send(self, **message: t.Any) -> None:

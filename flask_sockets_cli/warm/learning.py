@@ -144,7 +144,7 @@ def _stay_forkable(descriptors: set[tuple[str, str]], had_hub: bool) -> None:
     if opened:
         raise Unrepeatable("opens files")
 
-    if threading.active_count() > 1 or not _forks_with_one_thread():
+    if not _forks_with_one_thread():
         raise Unrepeatable("starts threads")
 
     with contextlib.suppress(ChildProcessError):

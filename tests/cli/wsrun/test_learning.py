@@ -244,3 +244,26 @@ def test_what_was_learned_is_remembered(project: Project) -> None:
         if number == 2:
             (file,) = project.remembered()
             file.write_bytes(file.read_bytes()[:100])
+
+
+def test_edits_do_not_keep_the_server_from_learning(project: Project) -> None:
+    """Each comes before the library could be imported once more."""
+    project.edit("process_time() + 0.2", "process_time() + 1", project.library)
+
+    with project.run() as server:
+        port = port_of(server)
+
+        for number in range(1, 100):
+            if "Keeping imported" in server.output:
+                break
+
+            project.edit(f"version {number}", f"version {number + 1}")
+            server.wait_for("Reloaded in")
+
+        server.rewind()
+        server.wait_for("Keeping imported")
+        imports = project.imports()
+        project.edit("def index", "def  index")
+        until_answered(port, f"version {number} library 1 setting 1")
+        until(lambda: server.output.count("Reloaded in") == number, "the reload")
+        assert project.imports() == imports
