@@ -62,7 +62,7 @@ def stay(ws: WebSocket, token: str) -> str:
 
 @sockets.route("/clock", subprotocols="clock")
 def clock(ws: WebSocket) -> None:
-    offers = (ws.protocol or "").split(", ")
+    offers = [offer.strip() for offer in (ws.protocol or "").split(",")]
     tokens = [offer[6:] for offer in offers if offer.startswith("token.")]
     user = stay(ws, tokens[0] if tokens else abort(401))
     ws.subscribe(f"user/{user}")
