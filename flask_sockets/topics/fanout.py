@@ -42,8 +42,9 @@ MAX_PENDING = 2**20
 #: How much is given to a connection in one call, in bytes, if it is several frames.
 MAX_BATCH = 2**17
 
-#: The longest time to deliver that counts, in seconds, where a hub waits for more that
-#: it can deliver at once.
+#: How long it takes to deliver, in seconds, where a hub waits for more that it can
+#: deliver at once, and the longest such time that counts.
+MIN_TURN_TIME = 0.001
 MAX_TURN_TIME = 0.02
 
 #: After which time a subscription of a thread begins to deliver, in seconds, if nothing
@@ -283,8 +284,9 @@ class Lane:
     For gevent the hub delivers it, in the next turn of its loop. For threads the
     publisher does, along with what others publish at the same time.
 
-    A hub that has hardly time for anything else waits a little for more, so that it has
-    less to do: to deliver ten publications at once takes not much longer than one.
+    Where that takes long, as there are many sockets, a hub waits a little for more, so
+    that it has less to do: to deliver ten publications at once takes not much longer
+    than one.
     """
 
     def __init__(self, fanout: Fanout, transport: Transport) -> None:
@@ -330,11 +332,11 @@ class Lane:
             self._quiet_at = min(now + turn_time / 4, self._patience_end)
             return
         self.is_called = True
-        if not self._scheduler.is_hub or now - self._turn_end >= turn_time:
+        if not self._scheduler.is_hub or turn_time < MIN_TURN_TIME:
             self._scheduler.call_soon(self.drain)
         else:
             self._quiet_at = now + turn_time / 4
-            self._patience_end = now + turn_time
+            self._patience_end = now + 2 * turn_time
             self._scheduler.run_or_call_soon(self._drain_if_quiet)
 
     def _drain_if_quiet(self) -> None:

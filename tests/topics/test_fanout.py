@@ -179,7 +179,7 @@ def test_more_than_a_batch_holds_comes_in_order(sockets: Sockets) -> None:
     assert reader.result() == payloads
 
 
-def test_a_hub_that_is_busy_delivers_together_what_comes_one_after_the_other(
+def test_a_hub_that_takes_long_delivers_together_what_comes_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flask_sockets.topics.fanout.MAX_TURN_TIME", 10)
@@ -199,7 +199,7 @@ def test_a_hub_that_is_busy_delivers_together_what_comes_one_after_the_other(
             sockets.publish("a", b"%d" % number)
             sockets.turn()
         assert read(peer, 10) == [b"%d" % number for number in range(10)]
-    # The first one was alone, as the hub had nothing else to do.
+    # The first one was alone, as nothing was known yet.
     assert [len(batch) for batch in batches] == [3, 27]
 
 
