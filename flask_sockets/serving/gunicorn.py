@@ -17,9 +17,14 @@ from .escape import escaped
 from .handler import WebSocketHandler
 from .tls import TLSHandshakes
 
-#: How long a worker that stops waits for the first request of a connection, in seconds.
-#: The client has been told that it is connected, and may be about to send.
+#: How long a worker that stops waits for the first request of a connection, in seconds,
+#: while nobody serves its clients. The client has been told that it is connected, and
+#: may be about to send.
 LINGER = 2.0
+
+#: How long it waits while others serve them: a part of ``--graceful-timeout``. A client
+#: may be slow, as when all come back to a busy machine.
+PATIENT_LINGER = 1 / 3
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n"
@@ -162,15 +167,16 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
         # Browsers keep connections open for their next request. The worker would wait
         # for them until its patience ends. A request that has come already is still
         # read and answered.
-        fresh = [sock for sock, is_fresh in self._waiting.items() if is_fresh]
-        self._end([sock for sock, is_fresh in self._waiting.items() if not is_fresh])
-        if fresh:
-            gevent.spawn_later(LINGER, self._end, fresh)
+        self._end_waiting(with_fresh=False)
+        gevent.spawn_later(self.worker.linger, self._end_waiting, with_fresh=True)
 
-    def _end(self, waiting: list[socket.socket]) -> None:
-        """Make connections find the end where they wait for a request."""
-        for sock in waiting:
-            if sock in self._waiting:
+    def _end_waiting(self, with_fresh: bool) -> None:
+        """Make connections find the end where they wait for a request.
+
+        :param with_fresh: whether those end as well that haven't sent any.
+        """
+        for sock, is_fresh in list(self._waiting.items()):
+            if with_fresh or not is_fresh:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RD)
 
@@ -219,12 +225,24 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
             descriptors,
         )
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody serves the clients of this worker until it has ended."""
+        return self._is_replaced_later and self.cfg.workers == 1
+
+    @property
+    def linger(self) -> float:
+        """How long the worker waits for first requests when it stops, in seconds."""
+        if self.is_alone:
+            return LINGER
+        patience: float = self.cfg.graceful_timeout
+        return max(LINGER, patience * PATIENT_LINGER)
+
     def take_leave(self) -> None:
         """Tell the WebSockets of all servers that the worker ends."""
         if not self._is_taking_leave:
             self._is_taking_leave = True
-            is_alone = self._is_replaced_later and self.cfg.workers == 1
-            gevent.spawn(farewell.take_leave, self.cfg.graceful_timeout, is_alone)
+            gevent.spawn(farewell.take_leave, self.cfg.graceful_timeout, self.is_alone)
 
     def count_request(self) -> None:
         """Stop when there were as many requests as ``--max-requests`` says."""

@@ -68,7 +68,7 @@ class ReturningClients:
             )
 
         until(is_done, f"that {self._count} are served")
-        assert self.complaints == []
+        assert not self.complaints, self.complaints[:5]
 
     def _run(self) -> None:
         try:

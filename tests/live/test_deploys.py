@@ -18,6 +18,13 @@ from .ways import TWO_WORKERS
 CLIENTS = int(os.environ.get("DEPLOYS_CLIENTS", "60"))
 
 
+#: Two workers with the time to end that gunicorn gives them by itself.
+WORKERS = dataclasses.replace(
+    TWO_WORKERS,
+    command=(*TWO_WORKERS.command[:-1], "--graceful-timeout", "30", "{app}"),
+)
+
+
 def pids_of_workers(server: Server) -> set[str]:
     return {str(pid) for pid in server.members() if pid != server.pid}
 
@@ -28,7 +35,7 @@ def until_both_serve(server: Server) -> None:
 
 def test_nobody_is_refused_or_stays_away_after_a_reload() -> None:
     """SIGHUP: the new workers take over while the old ones take leave."""
-    with TWO_WORKERS.serve("bare:app") as server:
+    with WORKERS.serve("bare:app") as server:
         until_both_serve(server)
         with ReturningClients(server.url("/pid"), CLIENTS) as clients:
             clients.until_served()
@@ -45,7 +52,7 @@ def test_nobody_is_refused_or_stays_away_when_a_worker_has_served_enough() -> No
     # The second worker may come to it as well, but those after them don't.
     arguments = ("--max-requests", str(2 * CLIENTS), "--max-requests-jitter", "20")
     way = dataclasses.replace(
-        TWO_WORKERS, command=(*TWO_WORKERS.command[:-1], *arguments, "{app}")
+        WORKERS, command=(*WORKERS.command[:-1], *arguments, "{app}")
     )
     with way.serve("bare:app") as server:
         until_both_serve(server)
@@ -66,7 +73,7 @@ def exiting(server: Server) -> set[str]:
 
 def test_nobody_is_refused_or_stays_away_when_a_worker_crashes() -> None:
     """Its clients find the other one, or the one that takes its place."""
-    with TWO_WORKERS.serve("bare:app") as server:
+    with WORKERS.serve("bare:app") as server:
         until_both_serve(server)
         with ReturningClients(server.url("/pid"), CLIENTS) as clients:
             clients.until_served()
