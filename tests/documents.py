@@ -63,7 +63,10 @@ class Document:
             if block.caption and block.line <= self.text.count("\n", 0, end):
                 path = folder / block.caption
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text)
+                # At once, as editors do it: a server may be looking.
+                draft = path.with_name(f"{path.name}.draft")
+                draft.write_text(block.text)
+                draft.replace(path)
 
     def captioned(self, caption: str) -> str:
         """The last block with a caption: a reader has overwritten the others."""
