@@ -25,6 +25,16 @@ _COMMAND = __package__.partition(".")[0]
 _CALLERS = frozenset({"flask.cli", "flask_sockets.serving.handler", "gevent.pywsgi"})
 
 
+#: How :mod:`asyncio` begins what it says of a second loop in a thread.
+_RUNNING_LOOP = "asyncio.run() cannot be called from a running event loop"
+
+_ONE_LOOP = (
+    "Another request may have been in 'asyncio.run()' at that moment: all greenlets"
+    " share one thread, which can run one event loop. Write the view with 'async def',"
+    " which gives it a thread of its own."
+)
+
+
 class ServerCrashed(Exception):
     """The process that served the app has ended by itself."""
 
@@ -110,6 +120,11 @@ def outlive_exits(application: WSGIApplication) -> WSGIApplication:
                 f"{type(error).__name__} was raised by the app. It would end a program,"
                 " and ends this request."
             ) from error
+        except RuntimeError as error:
+            if str(error).startswith(_RUNNING_LOOP):
+                error.add_note(_ONE_LOOP)
+
+            raise
 
     return application_that_stays
 

@@ -25,7 +25,7 @@ from ..serve.kept import Kept, environ_of
 from . import _gevent
 
 #: Seconds after which an import is taken to be stuck.
-_PATIENCE = 60
+_PATIENCE = 120
 
 
 class LeftOut(Exception):

@@ -698,3 +698,35 @@ async def meet():
             answers = list(pool.map(lambda _: get(port, "/meet"), range(3)))
 
         assert answers == [(200, "met")] * 3
+
+
+RUNS_LOOPS = """
+import asyncio, pathlib
+
+async def wait():
+    pathlib.Path("waiting").touch()
+    while not pathlib.Path("go").exists():
+        await asyncio.sleep(0.01)
+    return "done"
+
+@app.route("/wait")
+def wait_for_file():
+    return asyncio.run(wait())
+"""
+
+
+def test_second_event_loop_is_explained(tmp_path: Path) -> None:
+    """Two views can't be in 'asyncio.run()' at once. The traceback says the way out."""
+    write_app(tmp_path, more=RUNS_LOOPS)
+
+    with (
+        wsrun(tmp_path) as server,
+        concurrent.futures.ThreadPoolExecutor() as threads,
+    ):
+        port = port_of(server)
+        first = threads.submit(get, port, "/wait")
+        until((tmp_path / "waiting").exists, "the first view to run its loop")
+        assert get(port, "/wait")[0] == 500
+        server.wait_for(r"Another request may have been in 'asyncio\.run\(\)'")
+        (tmp_path / "go").touch()
+        assert first.result(timeout=30) == (200, "done")
