@@ -5,11 +5,13 @@ see a difference.
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from gevent import _hub_local
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells what an import has started"
@@ -115,3 +117,15 @@ def test_what_is_not_safe_is_found_out(tmp_path: Path) -> None:
     for name, (_, expected) in LIBRARIES.items():
         reason = found[name]
         assert (reason or "kept").startswith(expected or "kept"), (name, reason)
+
+
+def test_private_parts_are_there() -> None:
+    """Without them nothing could be learned."""
+    assert hasattr(_hub_local, "get_hub_if_exists"), (
+        "gevent has no 'get_hub_if_exists' any more. Find out what tells whether there"
+        " is a hub without making one, and use that in 'warm/_gevent.py'."
+    )
+    assert hasattr(logging.root.manager, "loggerClass"), (
+        "Managers of loggers have no 'loggerClass' any more. Find out what they make"
+        " loggers with, and use that in 'serve/effects.py'."
+    )
