@@ -52,7 +52,7 @@ PROBE_TIMEOUT = 5.0
 #: How long to wait once more when the time is over, in seconds.
 LAST_CHANCE = 0.05
 
-#: How long to wait between attempts to connect, in seconds.
+#: How far attempts to connect are apart at least, in seconds.
 RETRY_INTERVAL = 0.5
 
 #: How many messages are taken in before they are handed on, and others may run.
@@ -282,6 +282,7 @@ class Listener:
 
     def _run(self) -> None:
         while not self._is_closed:
+            next_attempt = time.monotonic() + RETRY_INTERVAL
             connection = self._connect()
             try:
                 connection.connect()
@@ -304,7 +305,8 @@ class Listener:
                 connection.disconnect()
             with self._changed:
                 if not self._is_closed:
-                    self._changed.wait(RETRY_INTERVAL)
+                    # No pause behind a connection that has lasted.
+                    self._changed.wait(max(0.0, next_attempt - time.monotonic()))
 
     def _failed(self, reason: str) -> str:
         return f"The broker at {self._name!r} failed: {reason.rstrip('.')}."
