@@ -152,6 +152,12 @@ class Arena:
             "the followers",
         )
 
+    async def settle(self) -> None:
+        """Wait until nothing is left of what a test before this one has broken."""
+        await self.catch_up()
+        await self.until_connected()
+        await self.until_present()
+
     async def until_published(self) -> float:
         """Publish until that succeeds. Return how many seconds it took."""
         start = time.monotonic()
