@@ -26,6 +26,16 @@ ANYWHERE = [
 #: depend more on libraries.
 CORE = [*ANYWHERE, "--ignore=tests/live"]
 
+#: How to run of 'flask wsrun' what depends on Python and on watchdog: watching files,
+#: forking, signals. What it shows is the same everywhere.
+WATCHING = [
+    f"--ignore=tests/cli/wsrun/test_{name}.py"
+    for name in (
+        *("access_log", "installing", "lookout", "pages", "polling", "preload"),
+        *("serving", "soak", "terminal"),
+    )
+]
+
 #: Extras for those who work on the package. Their tools may be new.
 OWN_EXTRAS = {"bench", "dev", "docs", "test"}
 
@@ -141,4 +151,4 @@ def newest(session: nox.Session) -> None:
     # 'flask wsrun' works with watchdog 7, which isn't installed for the sake of others.
     session.install("--upgrade", "watchdog>=7")
     show_versions(session)
-    pytest(session, *CORE)
+    pytest(session, *CORE, *WATCHING)
