@@ -26,13 +26,35 @@ ANYWHERE = [
 #: depend more on libraries.
 CORE = [*ANYWHERE, "--ignore=tests/live"]
 
-#: How to run of 'flask wsrun' what depends on Python and on watchdog: watching files,
-#: forking, signals. What it shows is the same everywhere.
-WATCHING = [
+#: Tests of what can be done with a WebSocket that run once more for each way to serve
+#: an app. They are many, and run no code of ours that others don't.
+REPEATED = [
+    f"--ignore=tests/live/test_{name}.py"
+    for name in (
+        "after_the_end",
+        "broadcast",
+        "deploys",
+        "first_apps",
+        "patterns",
+        "table",
+    )
+]
+
+#: Tests of 'flask wsrun' that depend neither on Python nor on watchdog: all but those
+#: of watching files and of forking.
+SHOWING = [
     f"--ignore=tests/cli/wsrun/test_{name}.py"
     for name in (
-        *("access_log", "installing", "lookout", "pages", "polling", "preload"),
-        *("serving", "soak", "terminal"),
+        *(
+            "access_log",
+            "debugger",
+            "end",
+            "installing",
+            "learning",
+            "lookout",
+            "pages",
+        ),
+        *("polling", "preload", "serving", "soak", "terminal"),
     )
 ]
 
@@ -97,33 +119,38 @@ def tests(session: nox.Session) -> None:
     pytest(session)
 
 
+@nox.session(python="3.12")
+def coverage(session: nox.Session) -> None:
+    """How much of 'flask_sockets' is run by tests, by the servers they start too."""
+    session.install("-e", ".[test]", "coverage>=7.10")
+    show_versions(session)
+    session.run("coverage", "erase")
+    pytest(
+        session,
+        *("--ignore=tests/cli", *ANYWHERE, *REPEATED),
+        prefix=("coverage", "run", "-m", "pytest"),
+    )
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
 @nox.session(python=["3.12", "3.14"])
 def core(session: nox.Session) -> None:
     """What may differ with the version of Python."""
     # With two extensions with which every 'flask' would be slow to start.
     session.install("-e", ".[test]", "apiflask", "flasgger")
     show_versions(session)
-    pytest(session, *CORE, "--ignore=tests/cli")
+    pytest(session, "--ignore=tests/cli", *CORE)
 
 
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
-    """The oldest versions of what we depend on, and how much of us the tests run.
-
-    Servers that they start are measured as well.
-    """
+    """The oldest versions of what we depend on."""
     constraints = Path(session.create_tmp(), "oldest.txt")
     constraints.write_text("\n".join(oldest_versions()))
-    session.install("-c", str(constraints), "-e", ".[test]", "coverage>=7.10")
+    session.install("-c", str(constraints), "-e", ".[test]")
     show_versions(session)
-    session.run("coverage", "erase")
-    pytest(
-        session,
-        *(*ANYWHERE, "--ignore=tests/cli/wsrun"),
-        prefix=("coverage", "run", "-m", "pytest"),
-    )
-    session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report")
+    pytest(session, "--ignore=tests/cli/wsrun", *ANYWHERE)
 
 
 def oldest_versions() -> list[str]:
@@ -151,4 +178,4 @@ def newest(session: nox.Session) -> None:
     # 'flask wsrun' works with watchdog 7, which isn't installed for the sake of others.
     session.install("--upgrade", "watchdog>=7")
     show_versions(session)
-    pytest(session, *CORE, *WATCHING)
+    pytest(session, *CORE, *SHOWING)
