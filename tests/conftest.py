@@ -1,5 +1,5 @@
-"""Apps served in this process, for tests that look at both ends of a connection, and a
-browser for those that look at pages.
+"""An app for tests of what apps do, apps served in this process for those that look at
+both ends of a connection, and a browser for those that look at pages.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import threading
 import typing as t
 
 import pytest
+from flask import Flask
 from websockets.sync.client import ClientConnection, connect
 from werkzeug.serving import make_server, make_ssl_devcert
+
+from flask_sockets import Sockets, SocketTestClient
 
 from .process import program
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flask import Flask
     from playwright.sync_api import Browser
 
 CHROMIUM_ARGS = [
@@ -65,6 +67,23 @@ class Served:
         """Open a WebSocket. Raises ``InvalidStatus`` if the server refuses."""
         url = f"ws://{self.host}{path}"
         return t.cast("ClientConnection", connect(url, **options))
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="secret")
+    return app
+
+
+@pytest.fixture
+def sockets(app: Flask) -> Sockets:
+    return Sockets(app)
+
+
+@pytest.fixture
+def client(app: Flask, sockets: Sockets) -> SocketTestClient:
+    return t.cast(SocketTestClient, app.test_client())
 
 
 @pytest.fixture

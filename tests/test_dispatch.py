@@ -35,14 +35,10 @@ HEADERS = {
 
 @pytest.fixture
 def app() -> Flask:
+    """As it is in production, where exceptions are answered."""
     app = Flask(__name__)
     app.secret_key = "secret"
     return app
-
-
-@pytest.fixture
-def sockets(app: Flask) -> Sockets:
-    return Sockets(app)
 
 
 def refusal(served: Served, path: str, **options: t.Any) -> Response:

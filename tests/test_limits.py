@@ -27,23 +27,6 @@ from .process import PATIENCE, until
 from .wire import SERVERS, serve
 
 
-@pytest.fixture
-def app() -> Flask:
-    app = Flask(__name__)
-    app.testing = True
-    return app
-
-
-@pytest.fixture
-def sockets(app: Flask) -> Sockets:
-    return Sockets(app)
-
-
-@pytest.fixture
-def client(app: Flask, sockets: Sockets) -> SocketTestClient:
-    return t.cast(SocketTestClient, app.test_client())
-
-
 @pytest.fixture(params=SERVERS)
 def kind(request: pytest.FixtureRequest) -> str:
     """With threads, and with greenlets."""

@@ -21,23 +21,6 @@ Told: t.TypeAlias = "list[dict[str, t.Any]]"
 
 
 @pytest.fixture
-def app() -> Flask:
-    app = Flask(__name__)
-    app.testing = True
-    return app
-
-
-@pytest.fixture
-def sockets(app: Flask) -> Sockets:
-    return Sockets(app)
-
-
-@pytest.fixture
-def client(app: Flask, sockets: Sockets) -> SocketTestClient:
-    return t.cast(SocketTestClient, app.test_client())
-
-
-@pytest.fixture
 def told(app: Flask) -> t.Iterator[Told]:
     """What was sent for the app: a receiver sees the app and the request."""
     told: Told = []

@@ -30,14 +30,6 @@ from .process import PATIENCE
 
 
 @pytest.fixture
-def app() -> Flask:
-    app = Flask(__name__)
-    app.secret_key = "secret"
-    app.testing = True
-    return app
-
-
-@pytest.fixture
 def sockets(app: Flask) -> Sockets:
     sockets = Sockets(app)
 
@@ -47,11 +39,6 @@ def sockets(app: Flask) -> Sockets:
             ws.send(message)
 
     return sockets
-
-
-@pytest.fixture
-def client(app: Flask, sockets: Sockets) -> SocketTestClient:
-    return t.cast(SocketTestClient, app.test_client())
 
 
 def rejection(client: SocketTestClient, path: str, **options: t.Any) -> TestResponse:

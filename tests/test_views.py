@@ -21,23 +21,6 @@ from flask_sockets import (
 
 
 @pytest.fixture
-def app() -> Flask:
-    app = Flask(__name__)
-    app.config.update(TESTING=True, SECRET_KEY="secret")
-    return app
-
-
-@pytest.fixture
-def sockets(app: Flask) -> Sockets:
-    return Sockets(app)
-
-
-@pytest.fixture
-def client(app: Flask, sockets: Sockets) -> SocketTestClient:
-    return t.cast(SocketTestClient, app.test_client())
-
-
-@pytest.fixture
 def torn_down(app: Flask) -> list[t.Any]:
     """What 'g.name' was whenever an app context ended, and the type of the error."""
     torn_down: list[t.Any] = []

@@ -7,6 +7,7 @@ All tests share the servers and the clients, which have to bear one after the ot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -63,13 +64,25 @@ async def expect_to_be_back(arena: Arena, trouble: str, **figures: object) -> No
     promised(publishing, BACK_WITHIN, "publishing again")
 
 
+@contextlib.asynccontextmanager
+async def unnoticed(arena: Arena, returns: int = 0) -> t.AsyncIterator[None]:
+    """Expect that no follower misses anything meanwhile, or is told that it may.
+
+    :param returns: how often one of them connects again.
+    """
+    await arena.settle()
+    connections, before = arena.connections(), arena.check()
+    yield
+    assert arena.check() == before
+    assert arena.connections() == connections + returns
+
+
 def test_sockets_stay_open_while_redis_hangs_and_miss_nothing(
     arena: Arena, sentinels: Sentinels
 ) -> None:
     async def run(seconds: float) -> None:
-        connections, failed = arena.connections(), len(arena.publisher.failed)
-        before = arena.check()
-        async with arena.publishing():
+        failed = len(arena.publisher.failed)
+        async with unnoticed(arena), arena.publishing():
             await asyncio.sleep(0.2)
             sentinels.master.pause()
             await asyncio.sleep(seconds)
@@ -80,8 +93,6 @@ def test_sockets_stay_open_while_redis_hangs_and_miss_nothing(
                 f"Redis hangs for {seconds:g} s",
                 longest_wait_for_an_error=arena.longest_failure(failed),
             )
-        assert arena.check() == before
-        assert arena.connections() == connections
         promised(arena.longest_failure(failed), ERROR_WITHIN, "the error")
 
     for seconds in (3, 20) if IS_LONG else (1,):
@@ -92,17 +103,16 @@ def test_nothing_is_missed_while_redis_cuts_off_who_listens(
     arena: Arena, sentinels: Sentinels
 ) -> None:
     async def run() -> None:
-        await arena.settle()
-        connections, before = arena.connections(), arena.check()
-        admin = sentinels.master.client()
-        rounds = 60 if IS_LONG else 3
-        async with arena.publishing():
-            for _ in range(rounds):
-                await asyncio.sleep(1 if IS_LONG else 0.3)
-                admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            await expect_to_be_back(arena, f"CLIENT KILL TYPE pubsub, {rounds} times")
-        assert arena.check() == before
-        assert arena.connections() == connections
+        async with unnoticed(arena):
+            admin = sentinels.master.client()
+            rounds = 60 if IS_LONG else 3
+            async with arena.publishing():
+                for _ in range(rounds):
+                    await asyncio.sleep(1 if IS_LONG else 0.3)
+                    admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                await expect_to_be_back(
+                    arena, f"CLIENT KILL TYPE pubsub, {rounds} times"
+                )
 
     arena.run(run())
 
@@ -113,19 +123,16 @@ def test_nothing_is_missed_with_little_room_in_redis_for_who_listens(
     """Each message is larger than that, so that Redis cuts everybody off."""
 
     async def run() -> None:
-        await arena.settle()
-        connections, before = arena.connections(), arena.check()
-        admin = sentinels.master.client()
-        opened = admin.info("stats")["total_connections_received"]
-        admin.config_set("client-output-buffer-limit", "pubsub 1024 1024 1")
-        async with arena.publishing(size=40_000):
-            await asyncio.sleep(10 if IS_LONG else 1)
-        admin.config_set("client-output-buffer-limit", "pubsub 32mb 8mb 60")
-        opened = admin.info("stats")["total_connections_received"] - opened
-        assert opened
-        await expect_to_be_back(arena, "a tiny output buffer", opened_again=opened)
-        assert arena.check() == before
-        assert arena.connections() == connections
+        async with unnoticed(arena):
+            admin = sentinels.master.client()
+            opened = admin.info("stats")["total_connections_received"]
+            admin.config_set("client-output-buffer-limit", "pubsub 1024 1024 1")
+            async with arena.publishing(size=40_000):
+                await asyncio.sleep(10 if IS_LONG else 1)
+            admin.config_set("client-output-buffer-limit", "pubsub 32mb 8mb 60")
+            opened = admin.info("stats")["total_connections_received"] - opened
+            assert opened
+            await expect_to_be_back(arena, "a tiny output buffer", opened_again=opened)
 
     arena.run(run())
 
@@ -181,27 +188,24 @@ def test_a_redis_that_is_full_says_so_and_what_needs_no_memory_goes_on(
     arena: Arena, sentinels: Sentinels
 ) -> None:
     async def run() -> None:
-        await arena.settle()
-        connections, before = arena.connections(), arena.check()
-        admin = sentinels.master.client()
-        admin.config_set("maxmemory", 1)
-        error = (await arena.publisher.publish(HISTORY[0])).error
-        assert error is not None
-        assert "maxmemory" in error
-        for topic in PLAIN:
-            assert (await arena.publisher.publish(topic)).error is None
-            last = arena.publisher.published[topic][-1]
-            await until(
-                lambda topic=topic, last=last: all(  # type: ignore[misc]
-                    follower.newest(topic) == last for follower in arena.followers
-                ),
-                topic,
-            )
-        await expect_calm(arena, "Redis is full")
-        admin.config_set("maxmemory", 0)
-        await expect_to_be_back(arena, "Redis was full")
-        assert arena.check() == before
-        assert arena.connections() == connections
+        async with unnoticed(arena):
+            admin = sentinels.master.client()
+            admin.config_set("maxmemory", 1)
+            error = (await arena.publisher.publish(HISTORY[0])).error
+            assert error is not None
+            assert "maxmemory" in error
+            for topic in PLAIN:
+                assert (await arena.publisher.publish(topic)).error is None
+                last = arena.publisher.published[topic][-1]
+                await until(
+                    lambda topic=topic, last=last: all(  # type: ignore[misc]
+                        follower.newest(topic) == last for follower in arena.followers
+                    ),
+                    topic,
+                )
+            await expect_calm(arena, "Redis is full")
+            admin.config_set("maxmemory", 0)
+            await expect_to_be_back(arena, "Redis was full")
 
     arena.run(run())
 
@@ -210,24 +214,21 @@ def test_a_redis_that_wants_another_password_is_waited_for(
     arena: Arena, sentinels: Sentinels
 ) -> None:
     async def run() -> None:
-        await arena.settle()
-        connections, before = arena.connections(), arena.check()
-        admin = sentinels.master.client()
-        admin.config_set("requirepass", "s3cret")
-        for kind in ("pubsub", "normal"):
-            admin.client_kill_filter(_type=kind, skipme=True)
-        error = (await arena.publisher.publish(HISTORY[0])).error
-        while error is not None and "closed by server" in error:
+        async with unnoticed(arena):
+            admin = sentinels.master.client()
+            admin.config_set("requirepass", "s3cret")
+            for kind in ("pubsub", "normal"):
+                admin.client_kill_filter(_type=kind, skipme=True)
             error = (await arena.publisher.publish(HISTORY[0])).error
-        assert error is not None
-        assert "uthentication" in error
-        logged = arena.wsrun.log.count("failed:")
-        await expect_calm(arena, "Redis wants a password")
-        assert arena.wsrun.log.count("failed:") <= logged + 1
-        admin.config_set("requirepass", "")
-        await expect_to_be_back(arena, "Redis wants no password again")
-        assert arena.check() == before
-        assert arena.connections() == connections
+            while error is not None and "closed by server" in error:
+                error = (await arena.publisher.publish(HISTORY[0])).error
+            assert error is not None
+            assert "uthentication" in error
+            logged = arena.wsrun.log.count("failed:")
+            await expect_calm(arena, "Redis wants a password")
+            assert arena.wsrun.log.count("failed:") <= logged + 1
+            admin.config_set("requirepass", "")
+            await expect_to_be_back(arena, "Redis wants no password again")
 
     arena.run(run())
 
@@ -243,10 +244,9 @@ async def expect_calm(arena: Arena, trouble: str) -> None:
 
 def test_cut_off_clients_get_all_of_it(arena: Arena) -> None:
     async def run() -> None:
-        await arena.settle()
-        before, connections = arena.check(), arena.connections()
         rounds = 20 if IS_LONG else 3
-        async with arena.publishing():
+        returns = rounds * len(arena.followers)
+        async with unnoticed(arena, returns), arena.publishing():
             for _ in range(rounds):
                 await asyncio.sleep(1 if IS_LONG else 0.1)
                 arena.gate.clear()
@@ -256,8 +256,6 @@ def test_cut_off_clients_get_all_of_it(arena: Arena) -> None:
                 arena.gate.set()
                 await arena.until_connected()
             await expect_to_be_back(arena, f"all clients are cut off {rounds} times")
-        assert arena.check() == before
-        assert arena.connections() == connections + rounds * len(arena.followers)
 
     arena.run(run())
 

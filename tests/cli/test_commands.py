@@ -46,7 +46,10 @@ def wsrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Any:
             FlaskGroup(),
             arguments,
             env={"FLASK_DEBUG": "0", "FLASK_WSRUN_PORT": "0", **(env or {})},
+            catch_exceptions=False,
         )
+        # For people, where a test fails.
+        print(result.output)
         return Started(result, seen[0] if seen else None)
 
     return run
