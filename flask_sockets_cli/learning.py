@@ -8,7 +8,7 @@ import collections
 import os
 import sys
 
-from .learned import Memory, Step, worth_learning
+from .import_steps import Memory, Step, worth_learning
 from .settings import Settings
 
 #: How often in a row an import may turn out not to be the one that was learned.

@@ -17,8 +17,8 @@ import typing as t
 
 from .channel import Message
 from .dotenv_files import files as dotenv_files
+from .import_steps import from_json
 from .keyboard import Keys
-from .learned import from_json
 from .learning import learning_for
 from .process_names import WATCHES, name_process
 from .settings import UNIX, Settings

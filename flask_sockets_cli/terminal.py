@@ -14,8 +14,8 @@ import threading
 import time
 import typing as t
 
+from .import_steps import Step, names_of
 from .keyboard import Keys
-from .learned import Step, names_of
 from .settings import UNIX, Settings
 
 #: Seconds of loading the app from which on slow imports are worth a word.

@@ -13,7 +13,7 @@ import typing as t
 
 from .channel import Channel, Message
 from .debuggers import environment, is_attached
-from .learned import Step, to_json
+from .import_steps import Step, to_json
 from .signals import blocked
 
 if t.TYPE_CHECKING:

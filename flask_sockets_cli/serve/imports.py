@@ -12,7 +12,7 @@ import types
 import typing as t
 
 from ..files import is_library
-from ..learned import Step
+from ..import_steps import Step
 from .effects import Unrepeatable, is_namespace
 from .kept import Kept
 

@@ -14,7 +14,7 @@ import types
 import typing as t
 
 from ..files import is_third_party
-from ..learned import Step
+from ..import_steps import Step
 from .effects import Effects, Unrepeatable, renew_random
 
 

@@ -20,8 +20,8 @@ from flask.cli import NoAppException
 
 from ..channel import Channel, Message
 from ..dotenv_files import read_again
+from ..import_steps import to_json, worth_learning
 from ..keyboard import release
-from ..learned import to_json, worth_learning
 from ..process_names import SERVES, name_process
 from ..settings import Settings
 from ..terminal import notice

@@ -158,14 +158,14 @@ def prepare(order: Message, channel: Channel) -> Kept:
     if not order["steps"]:
         return Kept(generators=generators)
 
-    from ..learned import from_json
-    from .learning import LeftOut, learn
+    from ..import_steps import from_json
+    from .repeating import LeftOut, repeat
 
     if order["reload"]:
         os.environ["WERKZEUG_RUN_MAIN"] = "true"
 
     try:
-        return learn(
+        return repeat(
             from_json(order["steps"]),
             generators,
             lambda name: channel.send(event="trying", name=name),

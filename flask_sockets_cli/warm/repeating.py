@@ -19,7 +19,7 @@ import typing as t
 import warnings
 
 from ..files import is_library
-from ..learned import Step
+from ..import_steps import Step
 from ..serve.effects import Effects, Unrepeatable
 from ..serve.kept import Kept, environ_of
 from . import _gevent
@@ -49,7 +49,7 @@ class OtherModules(Unrepeatable):
     """
 
 
-def learn(
+def repeat(
     steps: t.Iterable[Step],
     generators: t.Sequence[random.Random],
     trying: t.Callable[[str], object],

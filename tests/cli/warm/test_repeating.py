@@ -72,9 +72,9 @@ from flask_sockets_cli.warm.main import warm_up
 
 warm_up()
 import gevent
-from flask_sockets_cli.learned import Step
+from flask_sockets_cli.import_steps import Step
 from flask_sockets_cli.warm._gevent import fork, waitpid
-from flask_sockets_cli.warm.learning import LeftOut, learn
+from flask_sockets_cli.warm.repeating import LeftOut, repeat
 
 for name in json.loads(sys.argv[1]):
     pid = fork()
@@ -84,7 +84,7 @@ for name in json.loads(sys.argv[1]):
         step = Step(name, [name], 1.0, [*sys.path], {})
 
         try:
-            learn([step], [], lambda name: None)
+            repeat([step], [], lambda name: None)
         except LeftOut as error:
             reason = error.reason
 
