@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from flask import Blueprint, Flask, url_for
-from playwright.sync_api import Browser, Page, WebSocketRoute
+from playwright.sync_api import Browser, Page
 
 import flask_sockets
 from flask_sockets import Sockets
 
+from .network import Network
 from .process import PATIENCE, Process, free_port, missing, port_of
 
 if t.TYPE_CHECKING:
@@ -307,28 +308,18 @@ def test_nothing_waits_without_a_queue(tab: Tab, server: Server) -> None:
 
 def test_topics_are_resumed_without_the_page_noticing(tab: Tab) -> None:
     """What was published while the connection was away comes once, and in order."""
-    away: list[WebSocketRoute] = []
-    is_away = False
-
-    def serve(ws: WebSocketRoute) -> None:
-        if is_away:
-            ws.close(code=1011)
-        else:
-            ws.connect_to_server()
-            away.append(ws)
-
-    tab.page.route_web_socket("**/news*", serve)
+    network = Network()
+    tab.page.route_web_socket("**/news*", network.connect)
     tab.connect("/news", resume=True, maxDelay=500)
     tab.wait_for("chat.state === 'open'")
     # A subscription begins a little after the handshake.
     tab.page.evaluate("fetch('/publish', { method: 'POST', body: 'one' })")
     tab.wait_for_messages("one")
-    is_away = True
-    away[-1].close(code=1011)
+    network.cut()
     tab.wait_for("chat.state !== 'open'")
     for text in "two", "three":
         post(tab, "/publish", text)
-    is_away = False
+    network.mend()
     tab.wait_for_messages("one", "two", "three")
     post(tab, "/publish", "four")
     tab.wait_for_messages("one", "two", "three", "four")
@@ -368,19 +359,13 @@ def test_it_stays_away_where_the_handshake_is_refused(
 
 def test_it_comes_back_at_once_with_the_network(tab: Tab) -> None:
     """However long the pause is that it waits for."""
-    is_away = True
-
-    def serve(ws: WebSocketRoute) -> None:
-        if is_away:
-            ws.close(code=1011)
-        else:
-            ws.connect_to_server()
-
-    tab.page.route_web_socket("**/echo", serve)
+    network = Network()
+    network.cut()
+    tab.page.route_web_socket("**/echo", network.connect)
     tab.connect("/echo", minDelay=10**9, maxDelay=10**9)
     tab.wait_for("chat.state === 'waiting'")
     assert tab.get("chat.retryAt > Date.now()")
-    is_away = False
+    network.mend()
     tab.page.context.set_offline(True)
     tab.page.context.set_offline(False)
     tab.wait_for_messages("version 1")

@@ -9,16 +9,17 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from .live.ways import TWO_WORKERS
+from .network import Network
 from .process import PATIENCE, Process, free_port, port_of
 from .redis_server import RedisServer
 
@@ -81,30 +82,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it is."""
     yield from run_copy(tmp_path_factory.mktemp("shared"))
-
-
-class Network:
-    """What lies between a page's WebSockets and the server."""
-
-    def __init__(self) -> None:
-        self._is_cut = False
-        #: Each connection has two ends.
-        self._cuts: list[Callable[[], None]] = []
-
-    def connect(self, connection: WebSocketRoute) -> None:
-        if self._is_cut:
-            connection.close(code=1011)
-        else:
-            self._cuts.append(lambda: connection.close(code=1011))
-            self._cuts.append(connection.connect_to_server().close)
-
-    def cut(self) -> None:
-        self._is_cut = True
-        for cut in self._cuts:
-            cut()
-
-    def mend(self) -> None:
-        self._is_cut = False
 
 
 class Tab:
