@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
     from .contexts import Pauses
     from .opening import Headers, Opening
     from .topics.app import AppTopics, Since
-    from .topics.fanout import Subscriber
+    from .topics.subscriber import Subscriber
     from .topics.subscription import Subscription
     from .wire.protocol import Message
 

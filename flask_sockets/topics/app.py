@@ -19,7 +19,7 @@ from ..exceptions import ConnectionClosed
 from ..signals import member_joined, member_left
 from ..wire.closing import check_close
 from .broker import Broker, BrokerUnavailable
-from .fanout import Fanout, Subscriber
+from .fanout import Fanout
 from .history import Recovery
 from .locks import new_native_lock
 from .memory import MemoryBroker
@@ -27,6 +27,7 @@ from .names import check_name
 from .presence import check_info
 from .publication import Kind, Position, Publication, read_message
 from .rules import Declaration, Overflow, Topic, TopicRules, check_count
+from .subscriber import Subscriber
 from .subscription import Subscription
 from .turns import give_way
 

@@ -4,11 +4,8 @@ What is published to a topic in one turn of the loop is joined, and given to eac
 in one call. No subscriber is waited for: a connection takes ready frames into the
 kernel or into its outbox, or says that it can't.
 
-The subscribers of a topic are in groups: those of one scheduler that get the same
-bytes. Most are *live*, and one loop over a flat list serves them. The others are
-*waiting*: they get nothing now, and what is published is kept for them. They wait
-because they are about to get the history first, or because their outbox is full and
-their topic wants them to get the newest publication once it isn't.
+The subscribers of a topic are in groups (:mod:`.groups`). One loop over a flat list
+serves those of a group that are live.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import itertools
 import secrets
 import threading
 import time
@@ -24,23 +20,20 @@ import typing as t
 
 from ..wire import frames
 from ..wire.writer import Offer, offer_all
+from .groups import Batch, Flat, Group, Waiting
 from .locks import new_native_lock
 from .rules import Overflow
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from ..wire.connection import Connection
-    from ..wire.transport import Task, Transport
-    from ..wire.writer import Writer
+    from ..wire.transport import Transport
     from .history import Recovery
     from .publication import Position, Publication
+    from .subscriber import Subscriber
 
 #: How much may wait to be delivered before publishers have to wait, in bytes.
 MAX_PENDING = 2**20
-
-#: How much is given to a connection in one call, in bytes, if it is several frames.
-MAX_BATCH = 2**17
 
 #: How long it takes to deliver, in seconds, where a hub waits for more that it can
 #: deliver at once, and the longest such time that counts.
@@ -73,209 +66,6 @@ class Stats:
     dropped: int = 0
     #: Sockets that were closed since their outbox was full.
     closed_as_slow: int = 0
-
-
-class Subscriber:
-    """A socket that is subscribed to topics.
-
-    :param number: unique in this process.
-    """
-
-    __slots__ = (
-        *("_fanout", "_farewell", "_is_accepted", "_number", "connection", "groups"),
-        *("is_watched", "lane", "leaving", "members", "opening", "size", "uncounted"),
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        fanout: Fanout,
-        number: int,
-    ) -> None:
-        self.connection = connection
-        self._fanout = fanout
-        self._number = number
-        #: The topics it is subscribed to.
-        self.groups: dict[str, Group] = {}
-        #: All of them are in one lane, while there are any.
-        self.lane: Lane | None = None
-        #: As which member it is in topics with presence, and what it says about that.
-        self.members: dict[str, tuple[str, t.Any]] | None = None
-        #: Topics that are to be opened when the handler uses the socket again.
-        self.opening: tuple[str, ...] = ()
-        #: Topics that the broker is still subscribing to for it.
-        self.uncounted: tuple[str, ...] = ()
-        #: How much waits for it in all its topics, in bytes.
-        self.size = 0
-        #: Whether the end of the connection ends the subscriptions.
-        self.is_watched = False
-        #: Takes its members out of their topics.
-        self.leaving: Task | None = None
-        # How it is to be closed, which can't be done while HTTP is spoken.
-        self._farewell: tuple[int, str] | None = None
-        self._is_accepted = False
-
-    @property
-    def id(self) -> str:
-        """Unique among all processes."""
-        return f"{self._fanout.process_id}-{self._number}"
-
-    def settle(self) -> None:
-        """Deliver what was published before something else is sent to the socket."""
-        lane = self.lane
-        if self.opening or (lane is not None and lane.has_work()):
-            self._fanout.settle(self)
-
-    def accept(self) -> None:
-        """The handshake is done."""
-        self._is_accepted = True
-        if self._farewell is not None:
-            self.connection.go_away(*self._farewell)
-
-    def go_away(self, code: int, reason: str) -> None:
-        """Close the connection, behind the handshake."""
-        # In this order: another thread may be accepting.
-        self._farewell = code, reason
-        if self._is_accepted:
-            self.connection.go_away(code, reason)
-
-    def watch(self) -> None:
-        """See to it that the end of the connection ends the subscriptions."""
-        if not self.is_watched:
-            self.is_watched = True
-            self.connection.when_closed(self._closed)
-
-    def _closed(self) -> None:
-        self.is_watched = False
-        self._fanout.on_closed(self)
-
-
-class Waiting:
-    """What is kept for a subscriber that gets nothing now."""
-
-    __slots__ = ("entries", "is_behind", "is_ending", "subscriber")
-
-    def __init__(self, subscriber: Subscriber, is_behind: bool = False) -> None:
-        self.subscriber = subscriber
-        #: Whether only the newest publication is wanted.
-        self.is_behind = is_behind
-        #: Whether it gets nothing more of the topic, as it is about to be closed.
-        self.is_ending = False
-        self.entries: list[tuple[Position | None, bytes]] = []
-
-    def add(self, position: Position | None, frame: bytes) -> None:
-        self.entries.append((position, frame))
-        self.subscriber.size += len(frame)
-
-    def drop(self, count: int) -> int:
-        """Drop the oldest ones, and say how many that were."""
-        dropped = self.entries[: max(0, count)]
-        del self.entries[: len(dropped)]
-        self.subscriber.size -= sum(len(frame) for _, frame in dropped)
-        return len(dropped)
-
-    def take(self) -> list[tuple[Position | None, bytes]]:
-        """Take all that was kept."""
-        entries = self.entries[:]
-        self.drop(len(entries))
-        return entries
-
-
-class Flat:
-    """Subscribers, and in the same places what writes to them."""
-
-    __slots__ = ("subscribers", "writers")
-
-    def __init__(self, subscribers: list[Subscriber], writers: list[Writer]) -> None:
-        self.subscribers = subscribers
-        self.writers = writers
-
-    @classmethod
-    def of(cls, subscribers: Iterable[Subscriber]) -> Flat:
-        """Find the writers of subscribers."""
-        listed = list(subscribers)
-        return cls(listed, [subscriber.connection.writer for subscriber in listed])
-
-    def without(self, some: Collection[Subscriber]) -> Flat:
-        """All but some of the subscribers."""
-        kept = [subscriber not in some for subscriber in self.subscribers]
-        return Flat(
-            list(itertools.compress(self.subscribers, kept)),
-            list(itertools.compress(self.writers, kept)),
-        )
-
-
-class Group:
-    """The subscribers of a topic that get the same bytes from the same scheduler."""
-
-    __slots__ = ("flat", "is_enveloped", "lane", "live", "overflow", "topic", "waiting")
-
-    def __init__(
-        self, topic: str, lane: Lane, is_enveloped: bool, overflow: Overflow
-    ) -> None:
-        self.topic = topic
-        self.lane = lane
-        self.is_enveloped = is_enveloped
-        self.overflow = overflow
-        self.live: dict[Subscriber, None] = {}
-        self.waiting: dict[Subscriber, Waiting] = {}
-        #: The live ones as lists, or ``None`` if they have changed.
-        self.flat: Flat | None = None
-
-    def encode(self, publication: Publication) -> bytes:
-        """Make the frame that these subscribers get."""
-        if self.is_enveloped:
-            return publication.encode_envelope()
-        return publication.encode()
-
-
-class Batch:
-    """Frames for the subscribers of a group, and who has sent each of them."""
-
-    __slots__ = ("entries", "has_senders", "is_last")
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[bytes, Subscriber | None]] = []
-        #: Whether the subscribers are closed then, and get nothing more.
-        self.is_last = False
-        #: Whether not everybody gets everything.
-        self.has_senders = False
-
-    def add(self, frame: bytes, sender: Subscriber | None = None) -> None:
-        """Add a frame for all subscribers but its sender."""
-        self.entries.append((frame, sender))
-        if sender is not None:
-            self.has_senders = True
-
-    def cut(self) -> Iterator[Batch]:
-        """Divide the batch into some that aren't too large."""
-        if sum(len(frame) for frame, _ in self.entries) <= MAX_BATCH:
-            yield self
-            return
-        part, size = Batch(), 0
-        for frame, sender in self.entries:
-            if part.entries and size + len(frame) > MAX_BATCH:
-                yield part
-                part, size = Batch(), 0
-            part.add(frame, sender)
-            size += len(frame)
-        yield part
-
-    def join(self) -> bytes:
-        """The bytes for everybody who hasn't sent any of them."""
-        if len(self.entries) == 1:
-            return self.entries[0][0]
-        return b"".join([frame for frame, _ in self.entries])
-
-    def frames_for(self, subscriber: Subscriber) -> list[bytes]:
-        """The frames that one subscriber hasn't sent."""
-        return [frame for frame, sender in self.entries if sender is not subscriber]
-
-    def for_senders(self) -> dict[Subscriber, tuple[bytes, int]]:
-        """What those get who don't get everything, and how many messages that is."""
-        senders = {sender for _, sender in self.entries if sender is not None}
-        frames = {sender: self.frames_for(sender) for sender in senders}
-        return {sender: (b"".join(f), len(f)) for sender, f in frames.items()}
 
 
 class Lane:

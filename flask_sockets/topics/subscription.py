@@ -8,7 +8,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from .fanout import Fanout, Subscriber
+    from .fanout import Fanout
+    from .subscriber import Subscriber
 
 
 class Subscription:

@@ -11,10 +11,12 @@ import typing as t
 import gevent
 import pytest
 
-from flask_sockets.topics.fanout import MAX_BATCH, Fanout, Lane, Subscriber
+from flask_sockets.topics.fanout import Fanout, Lane
+from flask_sockets.topics.groups import MAX_BATCH
 from flask_sockets.topics.history import Recovery
 from flask_sockets.topics.publication import Kind, Position, Publication
 from flask_sockets.topics.rules import Overflow
+from flask_sockets.topics.subscriber import Subscriber
 from flask_sockets.wire.writer import offer_all
 
 from ..wire import CLOSE, PATIENCE, Flavour, Frame, Greenlets, Peer, Threads, flavours
