@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import typing as t
 
 import pytest
 
 from ..frames import frame
+from ..process import until
 from .clients import (
     Client,
     Closed,
@@ -100,9 +102,17 @@ def test_clients_are_told_that_gunicorn_reloads(way: Way) -> None:
             server.wait_for_log("waiting")
             server.signal(signal.SIGHUP)
             assert end_of(client) == 1012
-        with connect(WebsocketsClient, server.url("/echo")) as client:
-            client.send("again")
-            assert client.receive() == "again"
+
+        def is_served() -> bool:
+            url = server.url("/echo")
+            # It may be one that is still to be replaced.
+            with contextlib.suppress(Closed), connect(WebsocketsClient, url) as client:
+                client.send("again")
+                answer: object = client.receive()
+                return answer == "again"
+            return False
+
+        until(is_served, "a new worker")
         server.assert_log_is_clean()
 
 
