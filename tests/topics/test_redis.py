@@ -208,7 +208,10 @@ def test_a_redis_that_answers_nothing_is_unavailable_and_nothing_is_lost(
         return True
 
     until(publish_again, "Redis")
-    until(lambda: listener.received[-1].payload == b"2", "the last publication")
+    until(
+        lambda: listener.received and listener.received[-1].payload == b"2",
+        "the last publication",
+    )
     offsets = [p.place.offset for p in listener.received if p.place]
     assert offsets == list(range(1, len(offsets) + 1))
 
