@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import typing as t
 
 import click
@@ -24,6 +23,8 @@ def make_certificate(
     if cert is None:
         yield None
     elif cert == "adhoc":
+        import tempfile
+
         from werkzeug.serving import make_ssl_devcert
 
         with tempfile.TemporaryDirectory(prefix="flask-wsrun-") as directory:

@@ -53,9 +53,13 @@ class Channel:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def detach(self) -> None:
-        """Let go of the socket's file descriptor without closing it."""
-        self._socket.detach()
+    def renewed(self) -> Channel:
+        """This end with a socket of the class that the standard library has by now, in
+        place of this object.
+        """
+        channel = Channel(socket.socket(fileno=self._socket.detach()))
+        channel._rest = self._rest
+        return channel
 
     def close(self) -> None:
         self._socket.close()

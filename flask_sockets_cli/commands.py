@@ -196,10 +196,9 @@ def wsrun_command(
     The reloader and debugger are enabled by default with the '--debug' option.
     """
     from .certificate import make_certificate
-    from .dotenv_files import env_file, values_in_effect
+    from .interpreter import can_fork, start_interpreter
     from .listener import open_listener, port_of
     from .settings import UNIX, Settings
-    from .supervisor import Supervisor
 
     if cert is not None and cert != "adhoc" and key is None:
         raise click.UsageError(
@@ -219,7 +218,6 @@ def wsrun_command(
     reload = debug if reload is None else reload
     live = live and _can_be_live(debug, reload)
     app, is_group = _import_path(info)
-    env_path = env_file(click.get_current_context().find_root())
     # Flask 3.0 has no such attribute.
     dotenv_defaults = getattr(info, "load_dotenv_defaults", get_load_dotenv())
 
@@ -227,6 +225,13 @@ def wsrun_command(
         make_certificate(cert, key) as certificate,
         open_listener(host, port) as listener,
     ):
+        # Now: it imports more than what is left to import here, and does so meanwhile.
+        interpreter = start_interpreter(listener, fork and can_fork())
+
+        from .dotenv_files import env_file, values_in_effect
+        from .supervisor import Supervisor
+
+        env_path = env_file(click.get_current_context().find_root())
         settings = Settings(
             app=app,
             is_group=is_group,
@@ -241,7 +246,6 @@ def wsrun_command(
             extra_files=tuple(extra_files or ()),
             exclude_patterns=tuple(exclude_patterns or ()),
             poll=poll,
-            fork=fork,
             grace=grace,
             preload=preload,
             learn=learn,
@@ -252,7 +256,7 @@ def wsrun_command(
             dotenv_defaults=dotenv_defaults,
             env_file=env_path,
         )
-        sys.exit(Supervisor(settings, listener).run())
+        sys.exit(Supervisor(settings, listener, interpreter).run())
 
 
 def _open_standard_streams() -> None:

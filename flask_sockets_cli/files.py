@@ -33,6 +33,8 @@ def is_library(path: str) -> bool:
     return (
         path.startswith("<")  # frozen into the interpreter
         or is_third_party(path)
+        # To find the real path takes much longer, so that comes last.
+        or _is_within(path, _LIBRARIES)
         or _is_within(os.path.realpath(path), _LIBRARIES)
     )
 

@@ -42,8 +42,6 @@ class Settings:
     exclude_patterns: tuple[str, ...]
     #: Whether files are looked at again and again, instead of waiting to be told.
     poll: bool
-    #: Whether servers are forked where they can be.
-    fork: bool
     #: Seconds that open WebSockets and requests get before they are cut.
     grace: float
     #: Third-party modules that are imported once, in the process servers are forked of.

@@ -18,6 +18,7 @@ import typing as t
 from .channel import Message
 from .dotenv_files import files as dotenv_files
 from .import_steps import from_json
+from .interpreter import Interpreter, can_fork_with_libraries, start_interpreter
 from .keyboard import Keys
 from .learning import learning_for
 from .process_names import WATCHES, name_process
@@ -34,13 +35,7 @@ from .terminal import (
     show_keys,
     warn,
 )
-from .warm_process import (
-    Gone,
-    Preparation,
-    WarmProcess,
-    can_fork,
-    can_fork_with_libraries,
-)
+from .warm_process import Gone, Preparation, WarmProcess
 
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
@@ -110,11 +105,15 @@ class Supervisor:
     :param settings: what the command was asked for.
     :param listener: the bound and listening socket. It stays open while the processes
         that accept from it come and go, so no connection is ever refused.
+    :param interpreter: what becomes the first warm process.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, interpreter: Interpreter
+    ) -> None:
         self._listener = listener
-        self._forks = settings.fork and can_fork()
+        self._interpreter: Interpreter | None = interpreter
+        self._forks = interpreter.forks
         self._keeps_libraries = self._forks and can_fork_with_libraries()
         self._learning = learning_for(settings) if self._keeps_libraries else None
         self._settings = dataclasses.replace(settings, learn=self._learning is not None)
@@ -265,9 +264,9 @@ class Supervisor:
     def _new_process(self, learned: bool) -> WarmProcess:
         assert not learned or self._learning is not None
         settings = self._settings
+        interpreter, self._interpreter = self._interpreter, None
         return WarmProcess(
-            self._listener,
-            self._forks,
+            interpreter or start_interpreter(self._listener, self._forks),
             Preparation(
                 preload=settings.preload if self._keeps_libraries else (),
                 steps=self._learning.steps if learned and self._learning else [],

@@ -1,20 +1,17 @@
-"""The warm process as the supervisor sees it: started, talked with, ended."""
+"""The warm process as the supervisor sees it: told what to do, listened to, ended."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import queue
-import socket
 import subprocess
-import sys
 import threading
 import typing as t
 
-from .channel import Channel, Message
-from .debuggers import environment, is_attached
+from .channel import Message
 from .import_steps import Step, to_json
-from .signals import blocked
+from .interpreter import Interpreter
 
 if t.TYPE_CHECKING:
     from .learning import Learning
@@ -22,19 +19,6 @@ if t.TYPE_CHECKING:
 
 class Gone(t.NamedTuple):
     """In the inbox: a process below has ended."""
-
-
-def can_fork() -> bool:
-    """Whether the warm process can fork servers."""
-    # A debugger has threads in it, which a forked process would lack.
-    return hasattr(os, "fork") and not is_attached()
-
-
-def can_fork_with_libraries() -> bool:
-    """Whether servers can be forked of a process that has imported any libraries."""
-    # On macOS some of them use frameworks of the system, which may end a process that
-    # is forked afterwards.
-    return can_fork() and sys.platform != "darwin"
 
 
 class Preparation(t.NamedTuple):
@@ -53,8 +37,7 @@ class Preparation(t.NamedTuple):
 class WarmProcess:
     """The warm process.
 
-    :param listener: the listening socket, for the servers.
-    :param forks: whether the warm process forks servers, or becomes one itself.
+    :param interpreter: what becomes the warm process.
     :param preparation: what it imports besides what every load needs.
     :param inbox: where its messages go, each with this object, and :class:`Gone` when
         it has ended.
@@ -62,60 +45,28 @@ class WarmProcess:
 
     def __init__(
         self,
-        listener: socket.socket,
-        forks: bool,
+        interpreter: Interpreter,
         preparation: Preparation,
         inbox: queue.SimpleQueue[tuple[object, object]],
     ) -> None:
+        self._process, self._channel, self._forks = interpreter
         #: The files it has imported, of those that are no library's, once it is ready.
         self.files: frozenset[str] | None = None
         #: Whether another one is to take its place for the next load.
         self.is_outdated = False
         #: What it has imported for the app, if it is ready.
-        self.steps = preparation.steps if forks else []
+        self.steps = preparation.steps if self._forks else []
         self._libraries: dict[str, int] = {}
         # The module that it imports, and the one that is nothing for it, with a reason
         # and whether all later ones are part of that.
         self._trying: str | None = None
         self._left_out: tuple[str, str, bool] | None = None
-        self._forks = forks
-        ours, theirs = socket.socketpair()
-        prepares = forks and bool(preparation.preload or preparation.steps)
-        self._prepares = prepares
+        self._prepares = self._forks and bool(preparation.preload or preparation.steps)
         self._env_file = preparation.dotenv[1]
-        # The path comes first: else a file of the person's might be imported in place
-        # of a module of the same name. Projects that were installed since this process
-        # has started are in the path of the new one only.
-        beginning = (
-            f"import sys; path = {sys.path!r}; sys.argv[:] = {sys.argv!r};"
-            " sys.path[:] = path + [p for p in sys.path[1:] if p not in path];"
-            " from flask_sockets_cli.warm.main import main;"
+        self._channel.send(
+            do="prepare",
+            **preparation._asdict() | {"steps": to_json(preparation.steps)},
         )
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-
-        def command(*places: int) -> list[str]:
-            return [*flags, "-c", f"{beginning} main({places!r}, {forks}, {prepares})"]
-
-        with theirs, blocked():
-            if sys.platform == "win32":
-                from ._windows import start
-
-                self._process = start(command, environment(), (theirs, listener))
-            else:
-                places = (theirs.fileno(), listener.fileno())
-                self._process = subprocess.Popen(
-                    [sys.executable, *command(*places)],
-                    env=environment(),
-                    pass_fds=places,
-                )
-
-        self._channel = Channel(ours)
-
-        if prepares:
-            self._channel.send(
-                do="prepare",
-                **preparation._asdict() | {"steps": to_json(preparation.steps)},
-            )
 
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
 

@@ -26,13 +26,13 @@ if t.TYPE_CHECKING:
     from ..serve.kept import Kept
 
 
-def main(places: tuple[int, ...], forks: bool, prepares: bool) -> None:
-    """Warm up, then do as the supervisor says until it is gone.
+def main(places: tuple[int, ...], forks: bool) -> None:
+    """Warm up, then do as the supervisor says until it is gone. The first that it says
+    is an order for :func:`prepare`.
 
     :param places: the descriptors of the socket that the supervisor is at the other end
         of, and of the listening socket. On Windows, the handle they come from.
     :param forks: whether to fork a server for each load.
-    :param prepares: whether the supervisor's first message is one for :func:`prepare`.
     """
     leave_to_supervisor()
     name_process(KEEPS_WARM)
@@ -46,31 +46,30 @@ def main(places: tuple[int, ...], forks: bool, prepares: bool) -> None:
     channel = Channel(socket.socket(fileno=channel_fd))
     serve, read = warm_up()
     orders: list[Message] = []
-    libraries: dict[str, int] = {}
 
-    if prepares:
-        while not orders:
-            orders = _received(channel)
+    while not orders:
+        orders = _received(channel)
 
-        kept = prepare(orders.pop(0), channel)
-        serve = functools.partial(serve, kept=kept)
-        libraries = kept.libraries()
+    kept = prepare(orders.pop(0), channel)
 
     from ..serve.fresh_imports import imported_files
 
     channel.send(
-        event="ready", files=read, imported=imported_files(), libraries=libraries
+        event="ready",
+        files=read,
+        imported=imported_files(),
+        libraries={} if kept is None else kept.libraries(),
     )
 
-    if forks:
-        Forker(channel, listener_fd, serve).loop(orders)
+    if not forks:
+        become_server(channel.renewed(), listener_fd, serve, orders)
 
-        if prepares:
-            # What has been imported is not asked to say farewell: no app has used it.
-            os._exit(0)
-    else:
-        channel.detach()
-        become_server(channel_fd, listener_fd, serve)
+    serve = functools.partial(serve, kept=kept)
+    Forker(channel, listener_fd, serve).loop(orders)
+
+    if kept is not None:
+        # What has been imported is not asked to say farewell: no app has used it.
+        os._exit(0)
 
 
 def _received(channel: Channel) -> list[Message]:
@@ -135,7 +134,7 @@ def entry_points_read_once() -> t.Iterator[None]:
         metadata.entry_points = original
 
 
-def prepare(order: Message, channel: Channel) -> Kept:
+def prepare(order: Message, channel: Channel) -> Kept | None:
     """Import what the loads of this app need besides.
 
     :param order: ``preload`` names modules of the person's choice, ``steps`` are what
@@ -143,8 +142,11 @@ def prepare(order: Message, channel: Channel) -> Kept:
         :func:`flask_sockets_cli.dotenv_files.read_again` takes, ``reload`` is whether
         there is a reloader.
     :param channel: where to tell of an import that is nothing for this process.
-    :return: what has been imported.
+    :return: what has been imported, ``None`` if there was nothing to import.
     """
+    if not order["preload"] and not order["steps"]:
+        return None
+
     from ..dotenv_files import read_again
     from ..serve.effects import generators_noted
     from ..serve.kept import Kept
@@ -194,12 +196,14 @@ def preload_modules(names: Iterable[str]) -> None:
             )
 
 
-def become_server(channel_fd: int, listener_fd: int, serve: Serve) -> None:
-    """Serve the one load this process is for."""
-    channel = Channel(socket.socket(fileno=channel_fd))
+def become_server(
+    channel: Channel, listener_fd: int, serve: Serve, orders: list[Message]
+) -> t.NoReturn:
+    """Serve the one load this process is for.
 
-    while (messages := channel.receive()) is not None:
-        for message in messages:
-            if message["do"] == "load":
-                listener = socket.socket(fileno=listener_fd)
-                serve(message, listener, channel, channel)
+    :param orders: what the supervisor has said already.
+    """
+    while not orders:
+        orders = _received(channel)
+
+    serve(orders[0], socket.socket(fileno=listener_fd), channel, channel)

@@ -54,7 +54,6 @@ SETTINGS = Settings(
     extra_files=(),
     exclude_patterns=(),
     poll=False,
-    fork=True,
     grace=1.0,
     preload=(),
     learn=False,

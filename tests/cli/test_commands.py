@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from flask.cli import FlaskGroup
 
-from flask_sockets_cli import listener, supervisor
+from flask_sockets_cli import interpreter, listener, supervisor
 from flask_sockets_cli.settings import Settings
 
 from .apps import SETTINGS
@@ -30,13 +30,14 @@ def wsrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Any:
     seen: list[Settings] = []
 
     class Supervisor:
-        def __init__(self, settings: Settings, listener: object) -> None:
+        def __init__(self, settings: Settings, *args: object) -> None:
             seen.append(settings)
 
         def run(self) -> int:
             return 0
 
     monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
+    monkeypatch.setattr(interpreter, "start_interpreter", lambda listener, forks: None)
     # The command line sets it, and it is to be as before afterwards.
     monkeypatch.setenv("FLASK_RUN_FROM_CLI", "false")
 

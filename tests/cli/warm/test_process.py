@@ -12,12 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_sockets_cli.warm_process import (
-    Gone,
-    Preparation,
-    WarmProcess,
-    can_fork_with_libraries,
-)
+from flask_sockets_cli.interpreter import can_fork_with_libraries, start_interpreter
+from flask_sockets_cli.warm_process import Gone, Preparation, WarmProcess
 
 from ...process import PATIENCE
 from ..apps import SETTINGS, get, write_app
@@ -44,7 +40,7 @@ def test_warm_process_that_ends_leaves_nothing_open(forks: bool) -> None:
     inbox = Inbox()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        WarmProcess(listener, forks, NOTHING, inbox).end()
+        WarmProcess(start_interpreter(listener, forks), NOTHING, inbox).end()
 
     inbox.wait_for(lambda item: isinstance(item, Gone))
 
@@ -65,7 +61,7 @@ def test_server_accepts_nothing_before_it_is_told_to_serve(
         contextlib.ExitStack() as stack,
     ):
         port = listener.getsockname()[1]
-        warm = WarmProcess(listener, forks, NOTHING, inbox)
+        warm = WarmProcess(start_interpreter(listener, forks), NOTHING, inbox)
         stack.callback(inbox.wait_for, lambda item: isinstance(item, Gone))
         stack.callback(warm.end)
         settings = dataclasses.asdict(SETTINGS)
