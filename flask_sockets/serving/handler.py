@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import types
 import typing as t
 
@@ -73,8 +74,14 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
     def wait_for_request(self) -> bool:
         """Wait for the first byte of a request, and say if it has come."""
         seconds = self.idle_timeout if self._has_served else self.request_timeout
-        with contextlib.suppress(OSError), gevent.Timeout(seconds, False):  # type: ignore[arg-type]
-            return bool(self.rfile.peek(1))
+        try:
+            with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+                return bool(self.rfile.peek(1))
+        except ssl.SSLError as error:
+            # Without 'do_handshake_on_connect' the first read does the TLS handshake.
+            self.log_error("TLS error from %s: %s", self.client_address, error)
+        except OSError:
+            pass
         return False
 
     def handle_request(self) -> t.Any:

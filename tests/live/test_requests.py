@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 import typing as t
 
 import pytest
 
+from ..frames import frame
 from ..process import until
 from .clients import Raw, handshake
 from .processes import Server
-from .ways import PYWSGI, UNPATCHED, WORKER, WSRUN, Way, shared
+from .ways import PYWSGI, UNPATCHED, WORKER, WSRUN, Way, shared, with_tls
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -61,6 +63,28 @@ def test_handler_may_take_longer_than_its_request(impatient: Server) -> None:
     with Raw(impatient.port) as raw:
         raw.connect("/slow?seconds=2")
         assert raw.read_frame() == (1, b"slow")
+
+
+def test_gevents_own_server_can_leave_tls_handshakes_to_the_handler(
+    certificate: tuple[str, str],
+) -> None:
+    """With 'do_handshake_on_connect=False' they are limited, and plain HTTP is one line
+    in the log: otherwise the server itself would wait, and show a traceback."""
+    context = ssl._create_unverified_context()
+    with with_tls(PYWSGI, certificate).serve("impatient:app") as server:
+        with Raw(server.port) as raw:
+            raw.send(GET)
+            raw.read_all()
+        server.wait_for_log("TLS error from .*127.0.0.1.* http request")
+        with Raw(server.port) as raw:
+            assert raw.read_all() == b""
+        with Raw(server.port) as raw:
+            raw.socket = context.wrap_socket(raw.socket)
+            raw.connect("/echo")
+            raw.send(frame(1, b"hello"))
+            assert raw.read_frame() == (1, b"hello")
+        assert server.log.count("TLS error") == 1
+        server.assert_log_is_clean()
 
 
 #: What a terminal obeys, and what turns the direction of the text: as bytes of the

@@ -112,7 +112,7 @@ HANDLER_WAYS = [way for way in WAYS if way.has_handler]
 
 
 def with_tls(way: Way, certificate: tuple[str, str]) -> Way:
-    """gunicorn with a certificate and its key."""
+    """gunicorn, or pywsgi, with a certificate and its key."""
     cert, key = certificate
     command = (*way.command, "--certfile", cert, "--keyfile", key)
     ready = (way.ready or "").replace("http:", "https:")

@@ -2,12 +2,12 @@
 
 The kind is 'patched' or 'unpatched' for the handler of Flask-Sockets, 'stock' for the
 one of gevent-websocket, 'plain' for none, 'stopping' for a server that stops in order
-when it gets SIGTERM.
+when it gets SIGTERM. '--certfile FILE --keyfile FILE' may follow.
 """
 
 import sys
 
-kind, spec = sys.argv[1:]
+kind, spec, *tls = sys.argv[1:]
 
 if kind != "unpatched":
     from gevent import monkey
@@ -25,7 +25,11 @@ from gevent.pywsgi import WSGIServer  # noqa: E402
 def main() -> None:
     module_name, _, name = spec.partition(":")
     app = getattr(importlib.import_module(module_name), name or "app")
-    options = {}
+    options = {
+        name.strip("-"): path for name, path in zip(tls[::2], tls[1::2], strict=True)
+    }
+    if tls:
+        options["do_handshake_on_connect"] = False
     if kind == "stock":
         from geventwebsocket.handler import WebSocketHandler as StockHandler
 
@@ -40,7 +44,8 @@ def main() -> None:
     server.start()
     if kind == "stopping":
         gevent.signal_handler(signal.SIGTERM, server.stop)
-    print(f"Running on http://127.0.0.1:{server.server_port}")
+    scheme = "https" if tls else "http"
+    print(f"Running on {scheme}://127.0.0.1:{server.server_port}")
     server.serve_forever()
 
 
