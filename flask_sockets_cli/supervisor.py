@@ -18,9 +18,8 @@ import typing as t
 from .channel import Message
 from .dotenv_files import files as dotenv_files
 from .import_steps import from_json
-from .interpreter import Interpreter, can_fork_with_libraries, start_interpreter
+from .interpreter import Interpreter
 from .keyboard import Keys
-from .learning import learning_for
 from .process_names import WATCHES, name_process
 from .settings import UNIX, Settings
 from .signals import SIGNALS
@@ -35,7 +34,8 @@ from .terminal import (
     show_keys,
     warn,
 )
-from .warm_process import Gone, Preparation, WarmProcess
+from .warm_pair import WarmPair
+from .warm_process import Gone
 
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
@@ -111,27 +111,19 @@ class Supervisor:
     def __init__(
         self, settings: Settings, listener: socket.socket, interpreter: Interpreter
     ) -> None:
-        self._listener = listener
-        self._interpreter: Interpreter | None = interpreter
-        self._forks = interpreter.forks
-        self._keeps_libraries = self._forks and can_fork_with_libraries()
-        self._learning = learning_for(settings) if self._keeps_libraries else None
-        self._settings = dataclasses.replace(settings, learn=self._learning is not None)
-        self._display = Display(self._settings, self._keeps_libraries)
-        self._restore_terminal = keep_terminal()
-        self._keys: Keys | None = None
         # A signal's handler puts into it while this thread may be reading from it,
         # which is what a SimpleQueue allows and a Queue does not.
         self._inbox: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()
+        self._warm = WarmPair(settings, listener, interpreter, self._inbox)
+        self._settings = dataclasses.replace(settings, learn=self._warm.learns)
+        self._display = Display(self._settings, self._warm.keeps_libraries)
+        self._restore_terminal = keep_terminal()
+        self._keys: Keys | None = None
         self._changes: Changes | None = None
 
         if settings.keys and Keys.are_there():
             self._keys = Keys(lambda key: self._inbox.put((_KEYBOARD, key)))
 
-        self._warm: WarmProcess | None = None
-        #: Another one, which imports more. It takes the place of the first one for the
-        #: next load, once it is ready.
-        self._learner: WarmProcess | None = None
         self._server: Server | None = None
         #: What the next server is for, once there is room for one.
         self._wanted: Load | None = Load()
@@ -144,12 +136,12 @@ class Supervisor:
         """Serve. Return the exit status."""
         name_process(WATCHES)
 
-        if self._settings.preload and not self._keeps_libraries:
+        if self._settings.preload and not self._warm.keeps_libraries:
             warn(_NO_PRELOAD)
 
         with self._signals():
             try:
-                self._start_warm(first=True)
+                self._warm.start()
 
                 if self._settings.reload:
                     self._start_watching()
@@ -178,11 +170,9 @@ class Supervisor:
             self._changes.take(t.cast("Event | Lost", item))
         elif source is _KEYBOARD:
             self._press(str(item))
-        elif source is self._warm and isinstance(item, Gone):
-            self._warm_ended()
-        elif source is self._warm and isinstance(item, dict):
-            self._listen_to(item)
-        elif source is not None and source is self._learner:
+        elif source is not None and source is self._warm.present:
+            self._listen_to(t.cast("Message | Gone", item))
+        elif source is not None and source is self._warm.learner:
             self._listen_to_learner(t.cast("Message | Gone", item))
 
         if self._changes is not None and self._inbox.empty():
@@ -228,15 +218,20 @@ class Supervisor:
     def _changes_due(self) -> float | None:
         return None if self._changes is None else self._changes.due
 
-    def _listen_to(self, message: Message) -> None:
+    def _listen_to(self, message: Message | Gone) -> None:
+        """Deal with what the process says that servers are forked of."""
+        assert self._warm.present is not None
+
+        if isinstance(message, Gone):
+            self._warm_ended()
+            return
+
         match message["event"]:
             case "ready":
-                assert self._warm is not None
-                self._warm.take(message)
+                self._warm.present.take(message)
                 self._learn(message["files"], ())
             case "trying" | "left_out":
-                assert self._warm is not None
-                self._warm.take(message)
+                self._warm.present.take(message)
             case "unfit":
                 self._server_unfit(message["name"], message["reason"])
             case "read":
@@ -250,31 +245,20 @@ class Supervisor:
             case "exited":
                 self._server_ended(message["status"])
 
+    def _listen_to_learner(self, message: Message | Gone) -> None:
+        assert self._warm.learner is not None
+
+        if isinstance(message, Gone):
+            self._warm.replace_learner()
+            return
+
+        self._warm.learner.take(message)
+
+        if message["event"] == "ready":
+            self._warm.remember()
+            self._display.keeping(self._warm.learner.steps)
+
     # The processes below
-
-    def _start_warm(self, first: bool = False) -> WarmProcess:
-        """Start the process that servers are forked of.
-
-        :param first: whether it may do what earlier runs have learned.
-        """
-        learned = first and self._learning is not None
-        self._warm = self._new_process(learned)
-        return self._warm
-
-    def _new_process(self, learned: bool) -> WarmProcess:
-        assert not learned or self._learning is not None
-        settings = self._settings
-        interpreter, self._interpreter = self._interpreter, None
-        return WarmProcess(
-            interpreter or start_interpreter(self._listener, self._forks),
-            Preparation(
-                preload=settings.preload if self._keeps_libraries else (),
-                steps=self._learning.steps if learned and self._learning else [],
-                dotenv=(settings.dotenv, settings.env_file, settings.dotenv_defaults),
-                reload=settings.reload,
-            ),
-            self._inbox,
-        )
 
     def _go_on(self) -> None:
         """No server is left: end, or start the next one if one is wanted."""
@@ -282,24 +266,12 @@ class Supervisor:
             self._status = 0
         elif self._wanted is not None:
             self._server, self._wanted = Server(self._wanted), None
-
-            old = self._warm
-
-            if self._learner is not None and self._learner.can_take_over:
-                self._warm, self._learner = self._learner, None
-            elif old is not None and old.is_outdated:
-                self._warm = None
-
-            warm = self._warm or self._start_warm()
-            warm.send(
+            self._warm.for_next_load().send(
                 do="load",
                 settings=dataclasses.asdict(self._settings),
                 first=not self._has_served,
                 crash=self._server.load.crash,
             )
-
-            if old is not None and old is not warm:
-                old.leave()
 
     def _server_loaded(self, message: Message) -> None:
         self._learn(message["files"], message["imported"])
@@ -315,8 +287,9 @@ class Supervisor:
 
     def _serve(self, server: Server, message: Message) -> None:
         """Let a server serve what it has loaded."""
-        assert self._warm is not None
-        self._warm.send(do="serve")
+        warm = self._warm.present
+        assert warm is not None
+        warm.send(do="serve")
         server.state = State.SERVING
         self._has_served = True
         way = None
@@ -330,14 +303,18 @@ class Supervisor:
         self._display.loaded(Loaded(**message["load"]), way)
         self._claim_keys()
 
-        if self._learning is not None:
-            if self._warm.steps:
-                self._learning.note_fit()
-                self._display.keeping(self._warm.steps)
+        self._display.keeping(warm.steps)
+        self._warm.note_load(from_json(message["steps"]))
 
-            if message["steps"]:
-                self._learning.learn(from_json(message["steps"]))
-                self._start_learner()
+    def _server_unfit(self, name: str, reason: str) -> None:
+        """A server has found that what it was to load is not what was learned: have it
+        loaded by a process that has imported nothing for it.
+        """
+        self._warm.note_unfit(name, reason)
+
+        if self._server is not None and self._server.state is State.LOADING:
+            self._server.state = State.STOPPING
+            self._wanted = self._server.load
 
     def _server_ended(self, status: int | None) -> None:
         """A server's process is gone.
@@ -369,18 +346,14 @@ class Supervisor:
             self._claim_keys()
 
     def _warm_ended(self) -> None:
-        assert self._warm is not None
-        warm = self._warm
-        was_ready = warm.files is not None
+        lost = self._warm.lose_present()
+        was_ready = lost.files is not None
         is_stopping = self._server is not None and self._server.state is State.STOPPING
-        self._warm.end()
-        self._warm = None
 
         if was_ready or is_stopping:
             self._server_ended(None)
-        elif self._learning is not None and warm.steps:
+        elif self._warm.note_end(lost):
             # What earlier runs have learned is true no longer.
-            warm.tell_end(self._learning)
             self._wanted = Load() if self._server is None else self._server.load
             self._go_on()
         else:
@@ -393,7 +366,9 @@ class Supervisor:
 
         :param reason: the close reason for the WebSockets.
         """
-        if self._server is None or self._warm is None:
+        warm = self._warm.present
+
+        if self._server is None or warm is None:
             self._go_on()
         elif self._server.state is State.LOADING:
             # It has no connection yet, and hears nothing before it has loaded.
@@ -403,14 +378,14 @@ class Supervisor:
             self._server.state = State.STOPPING
             self._server.kill_at = time.monotonic() + self._settings.grace + _MARGIN
             ends = self._stopping_since is not None
-            self._warm.send(do="stop", reason=reason, ends=ends)
+            warm.send(do="stop", reason=reason, ends=ends)
 
     def _kill_server(self) -> None:
         if self._server is not None:
             self._server.kill_at = None
 
-        if self._warm is not None:
-            self._warm.kill_server()
+        if self._warm.present is not None:
+            self._warm.present.kill_server()
 
     def _stop(self) -> None:
         now = time.monotonic()
@@ -424,7 +399,7 @@ class Supervisor:
         self._stopping_since = now
         self._stop_watching()
 
-        if self._warm is not None and self._warm.files is None:
+        if self._warm.present is not None and self._warm.present.files is None:
             self._status = 0  # nobody has been served, and it listens to nobody
         else:
             self._stop_server("server stopping")
@@ -432,9 +407,7 @@ class Supervisor:
     def _end(self) -> None:
         self._stop_watching()
 
-        for process in (self._learner, self._warm):
-            if process is not None:
-                process.end()
+        self._warm.end()
 
         if self._keys is not None:
             self._keys.stop()
@@ -472,10 +445,7 @@ class Supervisor:
         match key:
             case "r" if self._stopping_since is None:
                 self._display.restarting(time.monotonic())
-
-                for process in self._processes():
-                    process.is_outdated = True
-
+                self._warm.expire()
                 self._load_again()
             case "o" if self._settings.host.startswith(UNIX):
                 notice("Browsers open no socket by its path.")
@@ -528,9 +498,9 @@ class Supervisor:
             self._reload(burst)
             return
 
-        if burst.pages and self._warm is not None:
+        if burst.pages and self._warm.present is not None:
             self._display.reloading_pages(burst.pages)
-            self._warm.send(do="reload_pages", paths=burst.pages)
+            self._warm.present.send(do="reload_pages", paths=burst.pages)
 
         server = self._server
 
@@ -544,73 +514,13 @@ class Supervisor:
     def _reload(self, burst: Burst) -> None:
         """Load the app again."""
         self._display.reloading(burst.code, burst.since)
-
-        for process in self._processes():
-            process.note_changes(burst.code)
-
+        self._warm.note_changes(burst.code)
         self._load_again()
 
     def _load_again(self) -> None:
         self._wanted = Load()
-
-        for process in self._processes():
-            process.note_libraries()
-
+        self._warm.note_libraries()
         self._stop_server("reloading")
-
-    def _processes(self) -> list[WarmProcess]:
-        return [each for each in (self._warm, self._learner) if each is not None]
-
-    # What is learned
-
-    def _start_learner(self) -> None:
-        """Have another process import what was learned, if none has done so, or is
-        about to.
-        """
-        assert self._learning is not None
-        steps = self._learning.steps
-
-        if any(process.does(steps) for process in self._processes()):
-            return
-
-        if self._learner is not None:
-            self._learner.leave()
-            self._learner = None
-
-        if steps:
-            self._learner = self._new_process(learned=True)
-
-    def _listen_to_learner(self, item: Message | Gone) -> None:
-        learner, learning = self._learner, self._learning
-        assert learner is not None
-        assert learning is not None
-
-        if isinstance(item, Gone):
-            learner.leave()
-            self._learner = None
-            learner.tell_end(learning)
-            self._start_learner()
-            return
-
-        learner.take(item)
-
-        if item["event"] == "ready":
-            learning.remember()
-            self._display.keeping(learner.steps)
-
-    def _server_unfit(self, name: str, reason: str) -> None:
-        """A server has found that what it was to load is not what was learned: have it
-        loaded by a process that has imported nothing for it.
-        """
-        assert self._learning is not None
-        self._learning.note_unfit(name, reason)
-
-        if self._warm is not None:
-            self._warm.is_outdated = True
-
-        if self._server is not None and self._server.state is State.LOADING:
-            self._server.state = State.STOPPING
-            self._wanted = self._server.load
 
     # The libraries
 
@@ -620,13 +530,11 @@ class Supervisor:
         """
         titles = [installation.title for installation in installed]
         modules = {name for installation in installed for name in installation.modules}
+        # They may have imported these, too, and know no new path.
+        self._warm.expire()
 
-        for process in self._processes():
-            # It may have imported them, too, and knows no new path.
-            process.is_outdated = True
-
-        if self._server is not None and self._warm is not None:
-            self._warm.send(
+        if self._server is not None and self._warm.present is not None:
+            self._warm.present.send(
                 do="compare",
                 installed=titles,
                 modules=sorted(modules),
