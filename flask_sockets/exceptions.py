@@ -9,7 +9,7 @@ import typing as t
 
 from websockets.frames import CLOSE_CODE_EXPLANATIONS
 
-from ._geventwebsocket import with_base
+from .legacy_bases import with_base
 
 if t.TYPE_CHECKING:
     from geventwebsocket.exceptions import WebSocketError

@@ -6,9 +6,9 @@ import json
 import time
 import typing as t
 
-from ._geventwebsocket import with_base
 from .clock import monotonic_time
 from .exceptions import ConnectionClosed
+from .legacy_bases import with_base
 from .opening import AnsweredWithHTTP, Handshake
 from .wire import frames
 from .wire.closing import check_close
