@@ -20,7 +20,7 @@ from .routing import (
     refuse_async,
 )
 from .serving.async_views import run_in_threads
-from .topics.app import import_broker
+from .topics.broker_setting import import_broker
 from .topics.rules import DEFAULT_TTL, Declaration, TopicOptions
 
 if t.TYPE_CHECKING:

@@ -19,6 +19,7 @@ from ..exceptions import ConnectionClosed
 from ..signals import member_joined, member_left
 from ..wire.closing import check_close
 from .broker import Broker, BrokerUnavailable
+from .broker_setting import make_broker
 from .fanout import Fanout
 from .history import Recovery
 from .locks import new_native_lock
@@ -59,12 +60,6 @@ TRY_AGAIN = (1013, "try again later")
 
 #: When it may come again, in seconds, if it is told with HTTP.
 RETRY_AFTER = 5
-
-
-#: The schemes of URLs that mean Redis, or something that speaks like it.
-REDIS_SCHEMES = frozenset(
-    ("redis", "rediss", "unix", "valkey", "valkeys", "redis+sentinel")
-)
 
 
 class LocalSockets:
@@ -468,42 +463,6 @@ class AppTopics:
                 continue  # It sees to that later.
             if has_left:
                 tell_left(self._app, name, member, info)
-
-
-def import_broker(setting: t.Any) -> None:
-    """Import what the broker needs that the config ``SOCKETS_BROKER`` names.
-
-    The broker itself is made later, when everybody would have to wait for that.
-
-    :raises ImportError: if a package is missing.
-    """
-    if isinstance(setting, str) and setting.partition(":")[0] in REDIS_SCHEMES:
-        from . import redis  # noqa: F401
-
-
-def make_broker(setting: t.Any, prefix: str) -> Broker:
-    """Make the broker that the config ``SOCKETS_BROKER`` names.
-
-    :param setting: a URL, or a broker.
-    :param prefix: what the names of all keys and channels begin with, the config
-        ``SOCKETS_PREFIX``.
-    :raises ValueError: if there is no such broker.
-    """
-    if isinstance(setting, Broker):
-        return setting
-    if setting == "memory://":
-        return MemoryBroker()
-    # A URL may hold a password.
-    scheme = setting.partition(":")[0] if isinstance(setting, str) else setting
-    if scheme in REDIS_SCHEMES:
-        from .redis import RedisBroker
-
-        return RedisBroker(setting, prefix)
-    raise ValueError(
-        f"There is no broker for {scheme!r}. Set 'SOCKETS_BROKER' in the app's config"
-        " to 'memory://', to a URL such as 'redis://localhost', or to a 'Broker' of"
-        " your own."
-    )
 
 
 def _check_history(topic: Topic) -> None:
