@@ -5,29 +5,28 @@ in one call. No subscriber is waited for: a connection takes ready frames into t
 kernel or into its outbox, or says that it can't.
 
 The subscribers of a topic are in groups (:mod:`.groups`). One loop over a flat list
-serves those of a group that are live.
+serves those of a group that are live. When that is done is up to the lane of the group
+(:mod:`.lane`).
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import secrets
 import threading
-import time
 import typing as t
 
 from ..wire import frames
 from ..wire.writer import Offer, offer_all
 from .groups import Batch, Flat, Group, Waiting
+from .lane import Lane
 from .locks import new_native_lock
 from .rules import Overflow
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..wire.transport import Transport
     from .history import Recovery
     from .publication import Position, Publication
     from .subscriber import Subscriber
@@ -35,19 +34,9 @@ if t.TYPE_CHECKING:
 #: How much may wait to be delivered before publishers have to wait, in bytes.
 MAX_PENDING = 2**20
 
-#: How long it takes to deliver, in seconds, where a hub waits for more that it can
-#: deliver at once, and the longest such time that counts.
-MIN_TURN_TIME = 0.001
-MAX_TURN_TIME = 0.02
-
 #: After which time a subscription of a thread begins to deliver, in seconds, if nothing
 #: tells before that it is no context manager.
 OPENING_DELAY = 0.05
-
-#: How many sockets of a scheduler are closed at once, and how long until the next ones
-#: are, in seconds. All of them may come back at once.
-MAX_ENDINGS = 50
-ENDING_INTERVAL = 0.05
 
 #: What a client is told that reads too slowly (RFC 6455 section 7.4.1, and the registry
 #: at https://www.iana.org/assignments/websocket/websocket.xhtml: "try again later").
@@ -66,86 +55,6 @@ class Stats:
     dropped: int = 0
     #: Sockets that were closed since their outbox was full.
     closed_as_slow: int = 0
-
-
-class Lane:
-    """What is to be delivered to the sockets that one scheduler serves.
-
-    For gevent the hub delivers it, in the next turn of its loop. For threads the
-    publisher does, along with what others publish at the same time.
-
-    Where that takes long, as there are many sockets, a hub waits a little for more, so
-    that it has less to do: to deliver ten publications at once takes not much longer
-    than one.
-    """
-
-    def __init__(self, fanout: Fanout, transport: Transport) -> None:
-        self._fanout = fanout
-        self._scheduler = transport.scheduler
-        #: Held by whoever delivers. Greenlets never switch meanwhile.
-        self.turn = transport.new_lock()
-        # Of all that follows, under the mutex of the fan-out.
-        self.group_count = 0
-        self.pending: dict[Group, Batch] = {}
-        #: How much is pending, in bytes.
-        self.size = 0
-        #: Those for which more was kept than is allowed.
-        self.slow: list[Subscriber] = []
-        #: Those that are to be closed, because of which topic, and how.
-        self.ending: list[tuple[Subscriber, Group, int, str]] = []
-        #: Those of them that have got everything.
-        self.ended: collections.deque[tuple[Subscriber, int, str]] = collections.deque()
-        #: When some of them may be closed, and what sees to that.
-        self.next_ending = 0.0
-        self.alarm = transport.scheduler.new_alarm(lambda: fanout.end_turn(self))
-        #: Those that get the newest publication when there is room for it.
-        self.behind: list[tuple[Subscriber, Group]] = []
-        #: Whether it is on its way to be drained.
-        self.is_called = False
-        # How long that took the last time, in seconds, and when it was done.
-        self._turn_time = 0.0
-        self._turn_end = 0.0
-        # When it is drained if nothing more comes, and whatever comes.
-        self._quiet_at = 0.0
-        self._patience_end = 0.0
-        self._timer = transport.scheduler.new_alarm(self._drain_if_quiet)
-
-    def has_work(self) -> bool:
-        """Whether there is anything to be done in a turn."""
-        return bool(self.pending or self.slow or self.ending)
-
-    def call(self) -> None:
-        """See to it that it is drained."""
-        now = time.monotonic()
-        turn_time = min(self._turn_time, MAX_TURN_TIME)
-        if self.is_called:
-            self._quiet_at = min(now + turn_time / 4, self._patience_end)
-            return
-        self.is_called = True
-        if not self._scheduler.is_hub or turn_time < MIN_TURN_TIME:
-            self._scheduler.call_soon(self.drain)
-        else:
-            self._quiet_at = now + turn_time / 4
-            self._patience_end = now + 2 * turn_time
-            self._scheduler.run_or_call_soon(self._drain_if_quiet)
-
-    def _drain_if_quiet(self) -> None:
-        if time.monotonic() < self._quiet_at:
-            self._timer.set(self._quiet_at)
-        else:
-            self.drain()
-
-    def drain(self) -> None:
-        """Deliver what is pending. Called by the scheduler of the sockets."""
-        start = time.monotonic()
-        self.turn.acquire()
-        try:
-            self._fanout.deliver(self)
-        finally:
-            self.turn.release()
-        self._fanout.end_turn(self)
-        self._turn_end = time.monotonic()
-        self._turn_time = self._turn_end - start
 
 
 class Fanout:
@@ -204,7 +113,8 @@ class Fanout:
         with self._mutex:
             lane = self._lanes.get(transport.scheduler)
             if lane is None:
-                lane = self._lanes[transport.scheduler] = Lane(self, transport)
+                lane = Lane(transport, self.deliver, self.end_turn)
+                self._lanes[transport.scheduler] = lane
             groups = self._groups.setdefault(topic, [])
             for group in groups:
                 if group.lane is lane and group.is_enveloped == is_enveloped:
@@ -532,7 +442,7 @@ class Fanout:
             return
         with self._mutex:
             behind, lane.behind = lane.behind, []
-            ended = self._take_ended(lane)
+            ended = lane.take_ended()
         for subscriber, group in behind:
             # There may be room already.
             subscriber.connection.writer.when_room(
@@ -543,15 +453,6 @@ class Fanout:
             subscriber.go_away(code, reason)
         if lane.ended:
             lane.alarm.set(lane.next_ending)
-
-    def _take_ended(self, lane: Lane) -> list[tuple[Subscriber, int, str]]:
-        """Take those that may be closed now. Called under the mutex."""
-        now = time.monotonic()
-        if not lane.ended or now < lane.next_ending:
-            return []
-        lane.next_ending = now + ENDING_INTERVAL
-        count = min(MAX_ENDINGS, len(lane.ended))
-        return [lane.ended.popleft() for _ in range(count)]
 
     def _close_as_slow(self, subscriber: Subscriber) -> None:
         if subscriber.connection.closed is None:

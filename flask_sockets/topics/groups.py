@@ -15,7 +15,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from ..wire.writer import Writer
-    from .fanout import Lane
+    from .lane import Lane
     from .publication import Position, Publication
     from .rules import Overflow
     from .subscriber import Subscriber

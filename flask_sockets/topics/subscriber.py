@@ -7,8 +7,9 @@ import typing as t
 if t.TYPE_CHECKING:
     from ..wire.connection import Connection
     from ..wire.transport import Task
-    from .fanout import Fanout, Lane
+    from .fanout import Fanout
     from .groups import Group
+    from .lane import Lane
 
 
 class Subscriber:

@@ -11,9 +11,10 @@ import typing as t
 import gevent
 import pytest
 
-from flask_sockets.topics.fanout import Fanout, Lane
+from flask_sockets.topics.fanout import Fanout
 from flask_sockets.topics.groups import MAX_BATCH
 from flask_sockets.topics.history import Recovery
+from flask_sockets.topics.lane import Lane
 from flask_sockets.topics.publication import Kind, Position, Publication
 from flask_sockets.topics.rules import Overflow
 from flask_sockets.topics.subscriber import Subscriber
@@ -85,7 +86,7 @@ class Sockets:
 @pytest.fixture
 def sockets(flavour: Flavour, monkeypatch: pytest.MonkeyPatch) -> Sockets:
     # Each turn delivers what was published, however long the one before has taken.
-    monkeypatch.setattr("flask_sockets.topics.fanout.MAX_TURN_TIME", 0)
+    monkeypatch.setattr("flask_sockets.topics.lane.MAX_TURN_TIME", 0)
     return Sockets(flavour)
 
 
@@ -184,7 +185,7 @@ def test_more_than_a_batch_holds_comes_in_order(sockets: Sockets) -> None:
 def test_a_hub_that_takes_long_delivers_together_what_comes_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flask_sockets.topics.fanout.MAX_TURN_TIME", 10)
+    monkeypatch.setattr("flask_sockets.topics.lane.MAX_TURN_TIME", 10)
     batches: list[bytes] = []
 
     def deliver_slowly(writers: t.Any, data: bytes, *args: t.Any) -> t.Any:
@@ -434,8 +435,8 @@ def test_many_sockets_of_a_topic_are_closed_bit_by_bit_and_get_nothing_meanwhile
     sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What came behind a gap would tell a client that it has missed nothing."""
-    monkeypatch.setattr("flask_sockets.topics.fanout.MAX_ENDINGS", 1)
-    monkeypatch.setattr("flask_sockets.topics.fanout.ENDING_INTERVAL", 0.1)
+    monkeypatch.setattr("flask_sockets.topics.lane.MAX_ENDINGS", 1)
+    monkeypatch.setattr("flask_sockets.topics.lane.ENDING_INTERVAL", 0.1)
     pairs = [sockets.subscribe("a") for _ in range(2)]
     pairs.append(sockets.subscribe("a", is_open=False))
     sockets.publish("a", b"before")
