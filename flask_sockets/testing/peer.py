@@ -16,7 +16,6 @@ from websockets.uri import parse_uri
 
 from ..wire.closing import engine_logger
 from ..wire.reader import READ_SIZE
-from ..wire.registry import dismiss
 from ..wire.transport import transport_for
 
 if t.TYPE_CHECKING:
@@ -33,6 +32,9 @@ if t.TYPE_CHECKING:
 #: Seconds between two tries to send what the kernel didn't take, by whoever waits for
 #: something else meanwhile.
 RETRY = 0.02
+
+#: How long a thread that looks after connections has to end, in seconds.
+DISMISSAL = 1.0
 
 
 class Peer:
@@ -170,7 +172,7 @@ class Peer:
         self._reader.join(timeout)
         self.transport.close()
         self.transport.socket.close()
-        dismiss(self.transport.scheduler)
+        self.transport.scheduler.dismiss(DISMISSAL)
 
     # The reader
 

@@ -277,17 +277,6 @@ def open_count() -> int:
     return sum(len(keeper.entries) for keeper in list(_keepers))
 
 
-def dismiss(scheduler: Scheduler, timeout: float = GOODBYE) -> None:
-    """Let a scheduler that has no connection any more end what runs for it.
-
-    That happens by itself, but a little later. For tests, which are to leave nothing
-    behind.
-
-    :param timeout: seconds to wait at most.
-    """
-    scheduler.dismiss(timeout)
-
-
 def _reset() -> None:
     """A forked process has its parent's connections in memory, and its greenlets,
     but not its threads. The connections are the parent's to look after."""

@@ -69,7 +69,13 @@ class Scheduler:
         """There is none any more."""
 
     def dismiss(self, timeout: float) -> None:
-        """See :func:`.registry.dismiss`."""
+        """End what runs for connections, if there is none any more.
+
+        That happens by itself, but a little later. For tests, which are to leave
+        nothing behind.
+
+        :param timeout: seconds to wait at most.
+        """
 
     def abandon(self) -> None:
         """This is a forked process: all of it is its parent's."""

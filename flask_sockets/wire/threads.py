@@ -109,10 +109,6 @@ class Threads(Scheduler):
         _threads = Threads()
 
     def dismiss(self, timeout: float) -> None:
-        """Wait until the thread has ended, if it isn't needed any more.
-
-        :param timeout: seconds to wait at most.
-        """
         with self._lock:
             watch = self._watch
             if watch is None or self._is_needed():

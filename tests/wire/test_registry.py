@@ -185,7 +185,7 @@ def test_no_thread_is_left_over(flavour: Flavour) -> None:
         peer.socket.close()
         ws.connection.finish(1000, "")
         assert registry.open_count() == 0
-        registry.dismiss(ws.connection.transport.scheduler)
+        ws.connection.transport.scheduler.dismiss(wire.PATIENCE)
         new = set(threading.enumerate()) - before
         assert "flask-sockets" not in {thread.name for thread in new}
 
@@ -284,7 +284,7 @@ def test_a_thread_that_cannot_start_is_tried_again(
     flavour = wire.Threads()
     server, client = flavour.pair()
     ws = flavour.websocket(server)
-    registry.dismiss(ws.connection.transport.scheduler)
+    ws.connection.transport.scheduler.dismiss(wire.PATIENCE)
 
     def fail(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
