@@ -1,5 +1,6 @@
 """An app for tests of what apps do, apps served in this process for those that look at
-both ends of a connection, and a browser for those that look at pages.
+both ends of a connection, how connections are served for those of the wire, and a
+browser for those that look at pages.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from websockets.sync.client import ClientConnection, connect
 from werkzeug.serving import make_server, make_ssl_devcert
 
 from flask_sockets import Sockets, SocketTestClient
+from flask_sockets.wire import reader
 
+from . import wire
 from .process import program
 
 if t.TYPE_CHECKING:
@@ -101,6 +104,24 @@ def serve() -> Iterator[t.Callable[[Flask], Served]]:
             return Served(server.server_port)
 
         yield serve
+
+
+@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: str(cls.name))
+def flavour(request: pytest.FixtureRequest) -> Iterator[wire.Flavour]:
+    """Both ways in which servers run handlers, one after the other."""
+    yield from wire.flavours(request.param)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes is looked after soon, whatever the handler does."""
+    monkeypatch.setattr(reader, "PATIENCE", 0.02)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after what comes but a handler that receives."""
+    monkeypatch.setattr(reader, "PATIENCE", 1000)
 
 
 @pytest.fixture(scope="module")

@@ -93,11 +93,6 @@ class RawClient(Peer):
         return int.from_bytes(last.payload[:2], "big")
 
 
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=["threads", "greenlets"])
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[wire.Flavour]:
-    yield from wire.flavours(request.param)
-
-
 @pytest.fixture
 def raw(serve: Serve, app: Flask) -> t.Iterator[Connect]:
     clients: list[RawClient] = []

@@ -31,14 +31,6 @@ from .wire import (
     serve,
 )
 
-if t.TYPE_CHECKING:
-    pass
-
-
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from wire.flavours(request.param)
-
 
 @pytest.fixture(params=wire.SERVERS)
 def kind(request: pytest.FixtureRequest) -> str:
@@ -46,15 +38,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return t.cast(str, request.param)
 
 
-@pytest.fixture(autouse=True)
-def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.02)
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks after what comes but a handler that receives."""
-    monkeypatch.setattr(reader, "PATIENCE", 1000)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 # Receiving

@@ -26,11 +26,6 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-@pytest.fixture(params=[Threads, Greenlets], ids=lambda cls: str(cls.name))
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from flavours(request.param)
-
-
 class Sockets:
     """Subscribers with a connection each, and one fan-out."""
 

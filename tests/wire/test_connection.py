@@ -31,20 +31,7 @@ from ..wire import (
 MIB = 2**20
 
 
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from wire.flavours(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.02)
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks after what comes but a handler that receives."""
-    monkeypatch.setattr(reader, "PATIENCE", 1000)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def receive_all(ws: WebSocket) -> list[str | bytes]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import typing as t
 
 import pytest
 
 from flask_sockets import ConnectionClosed
-from flask_sockets.wire import reader
 from flask_sockets.wire.keepalive import (
     FULL,
     MIN_PROGRESS,
@@ -19,18 +17,9 @@ from flask_sockets.wire.keepalive import (
 )
 from flask_sockets.wire.protocol import MAX_MESSAGES_AHEAD
 
-from .. import wire
 from ..wire import PING, PONG, TEXT, Flavour, frame
 
-
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from wire.flavours(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.02)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 # By a clock of the test's

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import time
-import typing as t
 
 import pytest
 
 from flask_sockets import ConnectionClosed
 from flask_sockets.wire import reader
 
-from .. import wire
 from ..wire import PING, PONG, TEXT, Flavour, close_frame, frame
 
-
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from wire.flavours(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.02)
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks after what comes but a handler that receives."""
-    monkeypatch.setattr(reader, "PATIENCE", 1000)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 # What happens while the handler does something else

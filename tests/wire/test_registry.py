@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import typing as t
 import weakref
 
 import gevent
@@ -21,15 +20,7 @@ from flask_sockets.wire.transport import Transport, transport_for
 from .. import wire
 from ..wire import CLOSE, PING, PONG, TEXT, Flavour, close_frame, frame
 
-
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from wire.flavours(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _eager_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.02)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 # What is due

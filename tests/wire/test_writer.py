@@ -15,15 +15,9 @@ from flask_sockets.wire import frames
 from flask_sockets.wire.transport import Transport, transport_for
 from flask_sockets.wire.writer import Offer, Output, OutputEnded, Writer, offer_all
 
-from .. import wire
 from ..wire import BINARY, CLOSE, PING, PONG, TEXT, Flavour, Peer
 
 MIB = 2**20
-
-
-@pytest.fixture(params=[wire.Threads, wire.Greenlets], ids=lambda cls: cls.name)
-def flavour(request: pytest.FixtureRequest) -> t.Iterator[Flavour]:
-    yield from wire.flavours(request.param)
 
 
 class Failures:
