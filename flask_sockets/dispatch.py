@@ -36,7 +36,6 @@ from .views import SERVE_VIEW_KEY
 from .websocket import WebSocket
 from .wire.connection import Connection
 from .wire.deflate import MalformedOffer, choose_compression
-from .wire.protocol import Options
 from .wire.registry import SERVER_RESTART
 from .wire.transport import transport_for
 
@@ -319,16 +318,6 @@ class SocketRequest:
 
     def create_websocket(self, handover: servers.Handover) -> None:
         config = self.app.config
-        limits = self.route_options.connection_limits(Limits.from_config(config))
-        options = Options(
-            max_message_size=config["SOCKETS_MAX_MESSAGE_SIZE"],
-            max_fragments=config["SOCKETS_MAX_FRAGMENTS"],
-            max_read_ahead=config["SOCKETS_MAX_READ_AHEAD"],
-            ping_interval=config["SOCKETS_PING_INTERVAL"],
-            ping_timeout=config["SOCKETS_PING_TIMEOUT"],
-            message_rate=limits.max_message_rate,
-            idle_timeout=limits.idle_timeout,
-        )
         agreed: str | None = None
         extensions: Sequence[Extension] = ()
         if config["SOCKETS_COMPRESSION"] and not handover.is_upgraded:
@@ -338,7 +327,10 @@ class SocketRequest:
             except MalformedOffer as error:
                 raise BadRequest(str(error)) from error
         connection = Connection(
-            transport_for(handover.socket), options, extensions, handover.early
+            transport_for(handover.socket),
+            self.route_options.for_connection(config),
+            extensions,
+            handover.early,
         )
         self.opening = AppOpening(self.context, connection, handover, agreed)
         self.websocket = WebSocket(

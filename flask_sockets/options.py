@@ -8,6 +8,10 @@ import typing as t
 
 from .contexts import Scope
 from .limits import NO_LIMITS, Limits
+from .wire.protocol import Options
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +28,22 @@ class RouteOptions:
         """The limits that the route has for itself."""
         return Limits(**self.limits) if self.limits else NO_LIMITS
 
-    def connection_limits(self, app_limits: Limits) -> Limits:
-        """The limits of each of its connections: its own, where it has any."""
-        if not self.limits:
-            return app_limits
-        return dataclasses.replace(app_limits, **self.limits)
+    def for_connection(self, config: Mapping[str, t.Any]) -> Options:
+        """The options of a connection to the route, whose limits come before those in
+        the config of the app.
+        """
+        limits = Limits.from_config(config)
+        if self.limits:
+            limits = dataclasses.replace(limits, **self.limits)
+        return Options(
+            max_message_size=config["SOCKETS_MAX_MESSAGE_SIZE"],
+            max_fragments=config["SOCKETS_MAX_FRAGMENTS"],
+            max_read_ahead=config["SOCKETS_MAX_READ_AHEAD"],
+            ping_interval=config["SOCKETS_PING_INTERVAL"],
+            ping_timeout=config["SOCKETS_PING_TIMEOUT"],
+            message_rate=limits.max_message_rate,
+            idle_timeout=limits.idle_timeout,
+        )
 
     @classmethod
     def take_from(cls, rule: str, options: dict[str, t.Any]) -> RouteOptions:
