@@ -50,6 +50,7 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
     environ: dict[str, t.Any]
     client_address: t.Any
     requestline: str | None
+    wsgi_input: t.Any
 
     _has_served = False
     _deadline: gevent.Timeout | None = None
@@ -97,6 +98,15 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
         self._end_deadline()
         self._has_served = True
         super().handle_one_response()
+
+    def get_environ(self) -> dict[str, t.Any]:
+        environ = t.cast("dict[str, t.Any]", super().get_environ())
+        # Many a proxy says "Connection: upgrade" with every request. pywsgi takes each
+        # of them for a WebSocket, and the app reads from the connection itself: the
+        # server doesn't know then that the body was read, and waits for it.
+        environ["wsgi.input"] = self.wsgi_input
+        environ["wsgi.input_terminated"] = True
+        return environ
 
     def run_application(self) -> None:
         self.environ[HANDLER_KEY] = self

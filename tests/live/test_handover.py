@@ -9,7 +9,7 @@ import pytest
 from ..frames import close_frame, frame
 from .clients import Raw, handshake
 from .processes import Server
-from .ways import WAYS, Way, shared
+from .ways import GEVENT_PYWSGI, WAYS, Way, shared
 
 
 class Served(t.NamedTuple):
@@ -87,3 +87,20 @@ def test_handshake_has_an_empty_body(served: Served, when: str) -> None:
         raw.send(handshake(f"/body?when={when}") + frame(1, b"early"))
         assert raw.read_response()[0] == 101
         assert raw.read_frame() == (1, b"b'' early")
+
+
+def test_body_is_read_where_a_proxy_says_upgrade(served: Served) -> None:
+    """With every request, as many a configuration of nginx has it. What comes next on
+    the connection is a request of its own."""
+    if served.way.is_stock or served.way is GEVENT_PYWSGI:
+        pytest.skip("gevent's own handler waits for a body that was read")
+    body = b"user=Ada"
+    request = (
+        b"POST /body HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    with Raw(served.server.port) as raw:
+        for _ in range(2 if served.way.keeps_alive else 1):
+            raw.send(request)
+            status, _, answer = raw.read_response()
+            assert (status, answer) == (200, body)

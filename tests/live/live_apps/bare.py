@@ -15,6 +15,11 @@ def index():
     return "Hello World!"
 
 
+@app.post("/body")
+def read_body():
+    return request.get_data()
+
+
 @app.get("/smuggled")
 def smuggled():
     app.logger.error("SMUGGLED")
