@@ -187,6 +187,7 @@ class Protocol:
         start, size = 0, len(buffer)
         limit = self.options.max_message_size
         progress = Progress.DRAINED
+        messages, received = self.messages, self.received
         count = 0
         self._inflated = 0
         try:
@@ -203,7 +204,15 @@ class Protocol:
                     whole = frames.read_message(buffer, start, limit)
                 if whole is not None:
                     opcode, payload, end = whole
-                    self._deliver_whole(opcode, payload)
+                    if len(payload) > DECODED_AT_ONCE:
+                        self._deliver_whole(opcode, payload)
+                    else:
+                        # Here, not in a method: many small messages may come at once.
+                        message = payload.decode() if opcode == frames.TEXT else payload
+                        if not self.is_discarding:
+                            received.messages += 1
+                            received.bytes += len(payload)
+                            messages.append(message)
                     start = end
                 else:
                     header = frames.read_header(buffer, start)

@@ -89,6 +89,7 @@ class Reader:
     def __init__(self, transport: Transport, protocol: Protocol, owner: Owner) -> None:
         self._transport = transport
         self._protocol = protocol
+        self._scheduler = transport.scheduler
         self._owner: Owner = owner
         #: Messages that nobody has received yet.
         self.messages = protocol.messages
@@ -129,14 +130,35 @@ class Reader:
         :raises TimeoutError: at the deadline.
         :raises AlreadyReceiving: if there is another receiver.
         """
+        messages, scheduler = self.messages, self._scheduler
+        # Entering may have let others run, which receive as well. On a hub nobody does
+        # from then on until the message is taken, so the lock isn't needed.
+        if (
+            messages
+            and (scheduler.enter() and scheduler.is_hub)
+            and (messages and not self._lock.locked())
+        ):
+            if self._is_watching:
+                self._unwatch()
+            message: Message | None = messages.pop(0)
+        else:
+            message = self._wait_for_message(deadline)
+            if message is None:
+                return None
+        # Not before the lock is released: a look that finds it held asks for no other.
+        self._was_received = True
+        if self._look_at == NEVER:
+            self._ask_for_look()
+        return message
+
+    def _wait_for_message(self, deadline: float | None) -> Message | None:
         if not self._lock.acquire(False) and not self._acquire(deadline):
             return None
         try:
             messages = self.messages
             message = None
-            if messages:
-                self._transport.scheduler.enter()
-            elif deadline is None and self._is_drained and not self._is_watching:
+            is_waiting = not messages and deadline is None
+            if is_waiting and self._is_drained and not self._is_watching:
                 message = self._read_one()
             if message is None:
                 if not messages:
@@ -146,15 +168,11 @@ class Reader:
                 if self._is_watching:
                     self._unwatch()
                 message = messages.pop(0)
+            return message
         finally:
             self._lock.release()
             if self._left is not None:
                 self._left.set()
-        # Not before the lock is released: a look that finds it held asks for no other.
-        self._was_received = True
-        if self._look_at == NEVER:
-            self._ask_for_look()
-        return message
 
     def _acquire(self, deadline: float | None) -> bool:
         """Get the lock from one who holds it for an instant, if that's who holds it.
@@ -170,7 +188,7 @@ class Reader:
                     raise AlreadyReceiving
             # On a hub nobody runs during a look. So a receiver has the lock, which runs
             # next, and has not yet heard that the connection is lost.
-            if self._transport.scheduler.is_hub:
+            if self._scheduler.is_hub:
                 return False
             if self._lock.acquire(timeout=0.05):
                 return True
@@ -216,7 +234,7 @@ class Reader:
                 self._parse(ahead=False, may_wait=True)
             if not messages:
                 # Perhaps the client sends nothing but pings, without a pause.
-                transport.scheduler.enter()
+                self._scheduler.enter()
                 if deadline is not None and self.state is _OPEN:
                     _remaining(deadline)
 
@@ -244,7 +262,7 @@ class Reader:
                     _remaining(deadline)
                 if self._read_now() is not None:
                     self._parse(ahead=True, may_wait=True)
-                self._transport.scheduler.enter()
+                self._scheduler.enter()
         except TimeoutError:
             pass  # The client had its time.
         finally:
@@ -446,8 +464,8 @@ class Reader:
             elif may_wait:
                 if self.messages and not ahead:
                     return progress
-                self._transport.scheduler.enter()
-            elif self._transport.scheduler.is_turn_over():
+                self._scheduler.enter()
+            elif self._scheduler.is_turn_over():
                 return progress
 
 
