@@ -8,6 +8,7 @@ import socket
 import struct
 import typing as t
 
+import pytest
 import websocket
 import websockets.exceptions
 import websockets.sync.client
@@ -55,6 +56,18 @@ class Client(t.Protocol):
 
     def vanish(self) -> None:
         """End the connection without a word."""
+
+
+#: One client library: connects to a URL, and raises :exc:`Refused` if it may not.
+Kind: t.TypeAlias = t.Callable[..., Client]
+
+
+def end_of(client: Client) -> tuple[int, str]:
+    """Receive until the end: the code and the reason."""
+    with pytest.raises(Closed) as caught:
+        while True:
+            client.receive()
+    return caught.value.code, caught.value.reason
 
 
 class WebsocketsClient:
@@ -171,21 +184,19 @@ class WebsocketClientClient:
         t.cast(t.Any, self._ws).shutdown()
 
 
-CLIENTS: dict[str, t.Callable[..., Client]] = {
+CLIENTS: dict[str, Kind] = {
     "websockets": WebsocketsClient,
     "websocket-client": WebsocketClientClient,
 }
 
 
-def connect(kind: t.Callable[..., Client], url: str, **options: t.Any) -> t.Any:
+def connect(kind: Kind, url: str, **options: t.Any) -> t.Any:
     """Connect for the length of a 'with' statement."""
     return _connected(kind, url, options)
 
 
 @contextlib.contextmanager
-def _connected(
-    kind: t.Callable[..., Client], url: str, options: dict[str, t.Any]
-) -> t.Iterator[Client]:
+def _connected(kind: Kind, url: str, options: dict[str, t.Any]) -> t.Iterator[Client]:
     client = kind(url, **options)
     try:
         yield client

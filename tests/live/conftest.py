@@ -5,13 +5,13 @@ import uuid
 
 import pytest
 
-from .clients import CLIENTS, Client
+from .clients import CLIENTS, Kind
 
 
 @pytest.fixture(params=CLIENTS.values(), ids=list(CLIENTS))
-def kind(request: pytest.FixtureRequest) -> t.Callable[..., Client]:
+def kind(request: pytest.FixtureRequest) -> Kind:
     """One client library after the other."""
-    return t.cast("t.Callable[..., Client]", request.param)
+    return t.cast(Kind, request.param)
 
 
 @pytest.fixture

@@ -8,15 +8,9 @@ import pytest
 
 from ..frames import close_frame, frame
 from .clients import Raw, handshake
-from .processes import Server
-from .ways import WAYS, Way, shared
+from .ways import WAYS, Served, shared
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-class Served(t.NamedTuple):
-    way: Way
-    server: Server
 
 
 @pytest.fixture(scope="module", params=shared(WAYS, __name__))

@@ -10,9 +10,9 @@ import pytest
 
 from ..frames import close_frame
 from ..process import until
+from . import ways
 from .clients import Raw, Refused, WebsocketsClient, connect
-from .processes import Server
-from .ways import WAYS, Way, shared
+from .ways import WAYS, shared
 
 STAYING = 5
 GOING = 5
@@ -20,12 +20,9 @@ GOING = 5
 VISITS = 8
 
 
-class Served(t.NamedTuple):
-    way: Way
-    server: Server
-
+class Served(ways.Served):
     def connect(self, path: str) -> WebsocketsClient:
-        return WebsocketsClient(self.server.url(path))
+        return WebsocketsClient(self.url(path))
 
     def client_count(self) -> int:
         return t.cast(int, json.loads(self.server.get("/count").body)["clients"])

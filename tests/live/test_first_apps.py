@@ -6,11 +6,9 @@ import typing as t
 
 import pytest
 
-from .clients import Client, connect
+from .clients import Kind, connect
 from .processes import Server
 from .ways import FLASK_RUN, TWO_WORKERS, WAYS, WORKER, WSRUN, Way
-
-Kind = t.Callable[..., Client]
 
 AS_MAIN = "python app.py"
 HOW = {AS_MAIN: None, **{w.name: w for w in (FLASK_RUN, WSRUN, WORKER, TWO_WORKERS)}}

@@ -8,13 +8,7 @@ import pytest
 
 from ..frames import close_frame, frame
 from .clients import Raw, handshake
-from .processes import Server
-from .ways import GEVENT_PYWSGI, WAYS, Way, shared
-
-
-class Served(t.NamedTuple):
-    way: Way
-    server: Server
+from .ways import GEVENT_PYWSGI, WAYS, Served, shared
 
 
 @pytest.fixture(scope="module", params=shared(WAYS, __name__))

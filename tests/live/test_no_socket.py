@@ -10,10 +10,8 @@ from flask import Flask
 
 from flask_sockets import Sockets
 
-from .clients import HANDSHAKE, Client, Refused
+from .clients import HANDSHAKE, Kind, Refused
 from .ways import Way
-
-Kind = t.Callable[..., Client]
 
 PLAIN = Way("pywsgi-plain", ("serve.py", "plain", "{app}"), r"Running on \S+:(\d+)")
 

@@ -8,8 +8,8 @@ import typing as t
 import pytest
 
 from ..process import until
-from .clients import Client, Closed, Refused, connect
-from .processes import Server
+from . import ways
+from .clients import Kind, Refused, connect, end_of
 from .ways import (
     FLASK_RUN,
     GEVENT_WAYS,
@@ -23,16 +23,8 @@ from .ways import (
     shared,
 )
 
-Kind = t.Callable[..., Client]
 
-
-class Served(t.NamedTuple):
-    way: Way
-    server: Server
-
-    def url(self, path: str) -> str:
-        return self.server.url(path)
-
+class Served(ways.Served):
     def json(self, path: str) -> t.Any:
         return json.loads(self.server.get(path).body)
 
@@ -61,13 +53,6 @@ def threaded(request: pytest.FixtureRequest) -> t.Iterator[Served]:
         server.expected += [r"expected in debug mode"]
         yield Served(request.param, server)
         server.assert_log_is_clean()
-
-
-def end_of(client: Client) -> tuple[int, str]:
-    with pytest.raises(Closed) as caught:
-        while True:
-            client.receive()
-    return caught.value.code, caught.value.reason
 
 
 def check_outbox(served: Served, kind: Kind, key: str) -> None:

@@ -10,28 +10,21 @@ import pytest
 
 from ..frames import close_frame, frame
 from ..process import until
+from . import ways
 from .clients import (
     Client,
-    Closed,
+    Kind,
     Raw,
     Refused,
     WebsocketClientClient,
     connect,
+    end_of,
     handshake,
 )
-from .processes import Server
-from .ways import WAYS, Way, shared
-
-Kind = t.Callable[..., Client]
+from .ways import WAYS, shared
 
 
-class Served(t.NamedTuple):
-    way: Way
-    server: Server
-
-    def url(self, path: str) -> str:
-        return self.server.url(path)
-
+class Served(ways.Served):
     def seen(self, key: str, what: str) -> t.Any:
         """What the handler told, once it has told about ``what``."""
 
@@ -58,14 +51,6 @@ def refusal(served: Served, kind: Kind, path: str, **options: t.Any) -> Refused:
     with pytest.raises(Refused) as caught:
         kind(served.url(path), **options)
     return caught.value
-
-
-def end_of(client: Client) -> tuple[int, str]:
-    """Receive until the end: the code and the reason."""
-    with pytest.raises(Closed) as caught:
-        while True:
-            client.receive()
-    return caught.value.code, caught.value.reason
 
 
 def assert_refused(

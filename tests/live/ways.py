@@ -47,6 +47,17 @@ class Way:
         return Server(command, self.ready, env)
 
 
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """An app that is being served in one of the ways."""
+
+    way: Way
+    server: Server
+
+    def url(self, path: str) -> str:
+        return self.server.url(path)
+
+
 def _pywsgi(name: str, kind: str, **options: t.Any) -> Way:
     options = {"is_gevent": True, "has_handler": True, "keeps_alive": True, **options}
     return Way(name, ("serve.py", kind, "{app}"), _RUNNING, **options)
