@@ -84,7 +84,7 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
         return None
 
     def get_environ(self) -> dict[str, t.Any]:
-        environ = t.cast("dict[str, t.Any]", super().get_environ())
+        environ = super().get_environ()
         if self._route is not None:
             environ["PROXY_PROTOCOL"] = self._route.protocol
             environ["PROXY_ADDR"] = self._route.proxy[0]
