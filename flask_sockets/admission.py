@@ -29,7 +29,7 @@ class Admission:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Of all that have a place in common, while there are any.
+        # How many WebSockets have a place in common, while there are any.
         self._counts: dict[Hashable, int] = {}
         self._told_at: dict[str, float] = {}
 

@@ -45,13 +45,13 @@ class Pauses:
         self.after: list[Callable[[], None]] = []
 
     def begin(self) -> None:
-        """Somebody is about to wait."""
+        """A greenlet or thread is about to wait."""
         if self._identify() == self._handler:
             for function in self.before:
                 function()
 
     def end(self) -> None:
-        """They go on."""
+        """The same greenlet or thread goes on."""
         if self._identify() == self._handler:
             for function in self.after:
                 function()

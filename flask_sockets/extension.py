@@ -39,18 +39,18 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     # Which sites' pages may connect. None for the app's own pages, "*" for all, or
     # origins and patterns such as "https://*.example.com".
     "SOCKETS_ALLOWED_ORIGINS": None,
-    # Bytes. None sets no limit.
+    # Bytes of one message. None sets no limit.
     "SOCKETS_MAX_MESSAGE_SIZE": 1024 * 1024,
-    # Of one message. None sets no limit. Even empty fragments take time.
+    # Fragments of one message, of which even empty ones take time. None sets no limit.
     "SOCKETS_MAX_FRAGMENTS": 2**17,
     # Bytes that are read ahead of a handler that doesn't receive.
     "SOCKETS_MAX_READ_AHEAD": 1024 * 1024,
     # Whether messages are compressed, if the client can do that. It takes memory for
     # each connection, and processor time for each message.
     "SOCKETS_COMPRESSION": False,
-    # Seconds. None sends no pings.
+    # Seconds between two pings. None sends no pings.
     "SOCKETS_PING_INTERVAL": 25.0,
-    # Seconds. None waits forever.
+    # Seconds that an answer to a ping may take. None waits forever.
     "SOCKETS_PING_TIMEOUT": 25.0,
     # What brings publications to all processes. "memory://" knows this one only.
     "SOCKETS_BROKER": "memory://",
@@ -60,11 +60,11 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "SOCKETS_MAX_OUTBOX": 1024 * 1024,
     # How many topics a WebSocket may be subscribed to.
     "SOCKETS_MAX_TOPICS": 128,
-    # In this process, more get a 503. None sets no limit, here and below.
+    # WebSockets to this process: more get a 503. None sets no limit, here and below.
     "SOCKETS_MAX_CONNECTIONS": None,
-    # In this process.
+    # WebSockets to this process from one address.
     "SOCKETS_MAX_CONNECTIONS_PER_ADDRESS": None,
-    # Of each client, such as "20/second" or "20/second, burst 50".
+    # Messages from each client, such as "20/second" or "20/second, burst 50".
     "SOCKETS_MAX_MESSAGE_RATE": None,
     # Seconds without a message in either direction.
     "SOCKETS_IDLE_TIMEOUT": None,

@@ -21,9 +21,9 @@ _RATE = re.compile(r"(\d+) ?/ ?(second|minute|hour)(?:, burst (\d+))?", re.ASCII
 class Limits:
     """Limits of all WebSockets of an app, or those of a route. ``None`` is none."""
 
-    #: Connections in this process.
+    #: Connections to this process.
     max_connections: int | None = None
-    #: Of those, connections from one address.
+    #: Connections to this process from one address.
     max_connections_per_address: int | None = None
     #: Messages from one client.
     max_message_rate: Rate | None = None

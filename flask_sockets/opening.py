@@ -31,15 +31,15 @@ if t.TYPE_CHECKING:
 class Handshake(enum.Enum):
     """How far the handshake of a WebSocket has come."""
 
-    #: It can be accepted, or answered with HTTP.
+    #: The WebSocket can be accepted, or the request answered with HTTP.
     PENDING = enum.auto()
     #: The answer 101 is on its way. It is too late for HTTP, and whoever wants to use
     #: the connection waits.
     ACCEPTING = enum.auto()
     ACCEPTED = enum.auto()
-    #: It is answered with HTTP.
+    #: The request is answered with HTTP.
     REFUSED = enum.auto()
-    #: The server has answered it before the app was asked, as gevent-websocket does.
+    #: The server has sent the 101 before the app was asked, as gevent-websocket does.
     FOREIGN = enum.auto()
 
     @property
@@ -201,7 +201,7 @@ class AppOpening(Opening):
             )
 
     def _make_answer(self, subprotocol: str | None, headers: Headers | None) -> bytes:
-        """The same, where Flask's context is."""
+        """Do what :meth:`make_answer` does, in Flask's context."""
         environ, is_foreign = self._context.request.environ, self.state is _FOREIGN
         chosen = self.subprotocol
         if subprotocol is not None and not is_foreign:

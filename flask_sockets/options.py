@@ -20,7 +20,7 @@ class RouteOptions:
 
     #: How long the context of its handler lasts.
     context: Scope = Scope.CONNECTION
-    #: Those limits of :class:`.Limits` that were given.
+    #: The limits that were given, by their names in :class:`.Limits`.
     limits: dict[str, t.Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

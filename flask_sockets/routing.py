@@ -232,7 +232,7 @@ class AppSockets:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._converters: Mapping[str, type[BaseConverter]] = {}
-        #: Those that the app's WebSockets subscribe to.
+        #: The topics that the app's WebSockets subscribe to.
         self.topics = AppTopics(app)
         #: The rules whose handlers were told that they wait with a database connection
         #: checked out.

@@ -54,8 +54,8 @@ class Channel:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def renewed(self) -> Channel:
-        """This end with a socket of the class that the standard library has by now, in
-        place of this object.
+        """Make a channel that takes the place of this one. Its socket is of the class
+        that the standard library has by now.
         """
         channel = Channel(socket.socket(fileno=self._socket.detach()))
         channel._rest = self._rest

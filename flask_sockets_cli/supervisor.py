@@ -339,7 +339,7 @@ class Supervisor:
             say(f"Error: {reason}")
             self._status = 1
         elif load.crash is None:
-            # Its place is taken by one that tells so, until a change may mend it.
+            # A server that tells so takes its place, until a change may mend it.
             self._wanted = Load(crash=reason)
         else:
             notice(f"{reason} Waiting for a change.")
@@ -357,8 +357,8 @@ class Supervisor:
             self._wanted = Load() if self._server is None else self._server.load
             self._go_on()
         else:
-            # It did not get as far as to serve, and would not the next time. It has
-            # said why in the terminal.
+            # The process did not get as far as to serve, and would not the next time.
+            # It has said why in the terminal.
             self._status = 1
 
     def _stop_server(self, reason: str) -> None:
@@ -371,7 +371,7 @@ class Supervisor:
         if self._server is None or warm is None:
             self._go_on()
         elif self._server.state is State.LOADING:
-            # It has no connection yet, and hears nothing before it has loaded.
+            # The server has no connection yet, and hears nothing before it has loaded.
             self._server.state = State.STOPPING
             self._kill_server()
         elif self._server.state is State.SERVING:

@@ -51,7 +51,7 @@ class WarmPair:
         return self._learning is not None
 
     def all(self) -> list[WarmProcess]:
-        """Those that there are."""
+        """List the processes that there are now."""
         return [each for each in (self.present, self.learner) if each is not None]
 
     def start(self) -> None:
@@ -73,7 +73,8 @@ class WarmPair:
             self.present = None
 
         if self.present is None:
-            # It imports nothing of that: what was learned may be why there is none.
+            # The new one does not import what was learned, which may be why there is no
+            # other.
             self.present = self._new([])
 
         if old is not None and old is not self.present:

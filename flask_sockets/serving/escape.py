@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """The same for text between quotes, which it can't end."""
+    """Spell out quotes and backslashes as well, for text that stands in quotes."""
     return _UNQUOTABLE.sub(_spell_out, text)
 
 

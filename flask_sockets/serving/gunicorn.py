@@ -31,7 +31,7 @@ _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n"
 
 
 def request_timeout(worker: GeventPyWSGIWorker) -> float:
-    """As long as gunicorn lets a request take that is served by a sync worker."""
+    """How long a request may take to come: as long as gunicorn gives a sync worker."""
     return t.cast(float, worker.cfg.timeout or WebSocketHandler.request_timeout)
 
 
@@ -124,7 +124,7 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         #: The worker that this is a server of.
         self.worker = worker
-        # Of connections that wait for a request, and whether it is their first.
+        # Connections that wait for a request, and whether it is their first.
         self._waiting: dict[socket.socket, bool] = {}
         self._was_full = False
 
@@ -151,7 +151,7 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
 
     @property
     def handshake_timeout(self) -> float:  # type: ignore[override]
-        """As long as a request may take to come."""
+        """How long a TLS handshake may take: as long as a request."""
         return request_timeout(self.worker)
 
     def shake_hands(self, sock: t.Any) -> None:

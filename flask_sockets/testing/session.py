@@ -151,7 +151,7 @@ class SocketTestSession:
             if exc_value is None:
                 raise
             if isinstance(exc_value, ConnectionClosed) and exc_value.websocket is self:
-                # That is only what became of this.
+                # The test has failed since the connection was closed by this error.
                 raise error from None
             _add_note(exc_value, error)
 

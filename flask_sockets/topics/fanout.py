@@ -51,7 +51,7 @@ class Stats:
     published: int = 0
     #: Publications that were given to a socket, once for each socket.
     delivered: int = 0
-    #: Those that a socket didn't get, as its outbox was full.
+    #: Publications that a socket didn't get, as its outbox was full.
     dropped: int = 0
     #: Sockets that were closed since their outbox was full.
     closed_as_slow: int = 0
@@ -79,7 +79,7 @@ class Fanout:
         self._mutex = new_native_lock()
         self._groups: dict[str, list[Group]] = {}
         self._lanes: dict[object, Lane] = {}
-        # Those that publish, by id.
+        # The subscribers that publish, by id.
         self._senders: dict[str, Subscriber] = {}
         self._subscription_count = 0
 

@@ -20,9 +20,9 @@ if t.TYPE_CHECKING:
 class Recovery:
     """What a subscriber gets of a topic's history."""
 
-    #: The oldest first.
+    #: What was published, the oldest first.
     publications: Sequence[Publication]
-    #: Of the newest publication of the topic, or the beginning of its epoch.
+    #: Where the newest publication of the topic is, or its epoch begins.
     position: Position
     #: Whether these are all publications since the position that was asked for.
     recovered: bool

@@ -55,22 +55,22 @@ class Lane:
         self.pending: dict[Group, Batch] = {}
         #: How much is pending, in bytes.
         self.size = 0
-        #: Those for which more was kept than is allowed.
+        #: Subscribers for which more was kept than is allowed.
         self.slow: list[Subscriber] = []
-        #: Those that are to be closed, because of which topic, and how.
+        #: Subscribers that are to be closed, because of which topic, and how.
         self.ending: list[tuple[Subscriber, Group, int, str]] = []
-        #: Those of them that have got everything.
+        #: Subscribers that are to be closed, and have got everything.
         self.ended: collections.deque[tuple[Subscriber, int, str]] = collections.deque()
-        #: When some of them may be closed, and what sees to that.
+        #: When some of these may be closed, and what sees to that.
         self.next_ending = 0.0
         self.alarm = transport.scheduler.new_alarm(lambda: end_turn(self))
-        #: Those that get the newest publication when there is room for it.
+        #: Subscribers that get the newest publication when there is room for it.
         self.behind: list[tuple[Subscriber, Group]] = []
-        #: Whether it is on its way to be drained.
+        #: Whether the lane is on its way to be drained.
         self.is_called = False
-        # How long that took the last time, in seconds.
+        # How long it took to drain the lane the last time, in seconds.
         self._turn_time = 0.0
-        # When it is drained if nothing more comes, and whatever comes.
+        # When the lane is drained if nothing more comes, and whatever comes.
         self._quiet_at = 0.0
         self._patience_end = 0.0
         self._timer = transport.scheduler.new_alarm(self._drain_if_quiet)

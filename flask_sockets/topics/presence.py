@@ -14,7 +14,7 @@ class Members:
     """The members of one topic, in the order in which they came."""
 
     def __init__(self) -> None:
-        # Of each member the info that each socket brought, the latest one last.
+        # The info that each socket of each member brought, the latest one last.
         self._infos: dict[str, dict[str, t.Any]] = {}
 
     def __len__(self) -> int:

@@ -170,7 +170,7 @@ class TopicRules:
         variables: Mapping[str, t.Any] = {}
         # Werkzeug makes one slash of all at the beginning.
         if not name.startswith("/"):
-            # These say that nothing was declared.
+            # Both exceptions mean that nothing was declared.
             with contextlib.suppress(HTTPException, RoutingException):
                 declaration, variables = self._adapter.match(f"/{name}")
         return Topic(name, declaration, variables)

@@ -232,7 +232,7 @@ class Connection:
         self._tell_closed()
 
     def _lose_output(self) -> None:
-        """Nothing can be written, but what the client sent before may say why."""
+        """Take note that nothing can be written. What the client sent may say why."""
         self.transport.shutdown()
         self.reader.read_last_words()
 

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
     T = t.TypeVar("T")
 
-# Those of real threads, also in a process that gevent has patched.
+# What tells real threads apart, also in a process that gevent has patched.
 _allocate_lock = gevent.monkey.get_original("_thread", "allocate_lock")
 _now = time.monotonic
 _get_ident: Callable[[], int] = gevent.monkey.get_original("_thread", "get_ident")

@@ -60,13 +60,13 @@ class Scheduler:
         raise NotImplementedError
 
     def begin(self) -> None:
-        """There is a connection now.
+        """Take note that there is a connection now.
 
         :raises RuntimeError: if there can't be another thread.
         """
 
     def end(self) -> None:
-        """There is none any more."""
+        """Take note that there is no connection any more."""
 
     def dismiss(self, timeout: float) -> None:
         """End what runs for connections, if there is none any more.
@@ -78,4 +78,4 @@ class Scheduler:
         """
 
     def abandon(self) -> None:
-        """This is a forked process: all of it is its parent's."""
+        """Forget everything, which is the parent's of this forked process."""

@@ -77,8 +77,8 @@ class Transport:
         #: now": see :data:`NOT_NOW`.
         self.raw_receive: Callable[[int], bytes] = sock.recv
         self.raw_send: Callable[[bytes | memoryview], int] = sock.send
-        #: The same, if one hub serves the socket and it isn't TLS: whoever runs on the
-        #: hub needs no lock for it.
+        #: What :attr:`raw_send` does, if one hub serves the socket and it isn't TLS:
+        #: whoever runs on the hub needs no lock for it.
         self.send_on_hub: Callable[[bytes], int] | None = None
 
     def open(self) -> None:

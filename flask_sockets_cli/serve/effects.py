@@ -53,10 +53,7 @@ def additions(before: list[t.Any], after: list[t.Any]) -> Additions:
 
 
 class Effects:
-    """What an import has done, beside what it has done to modules that were there.
-
-    :param modules: the modules that have come, by their names.
-    """
+    """What an import has done, beside what it has done to modules that were there."""
 
     def __init__(self) -> None:
         #: The modules that have come, by their names.
@@ -109,7 +106,7 @@ class Effects:
             raise Unrepeatable("warns of the code that imports it")
 
     def hide(self) -> None:
-        """Let the process be as it was before, for the app to see."""
+        """Let the process be as it was before the import, for the app to see."""
         for name in self.modules:
             sys.modules.pop(name, None)
 
@@ -127,7 +124,7 @@ class Effects:
             _set_list(each, old)
 
     def show(self) -> None:
-        """Do it again.
+        """Let the process be as it was after the import.
 
         :raises Unrepeatable: if the app has done something meanwhile that would have
             changed what the import does.
@@ -333,7 +330,7 @@ def _bring_back(logger: logging.Logger, name: str) -> None:
     """Give a logger its place among the others again."""
     manager = logging.root.manager
     before = manager.loggerClass
-    # It is asked for what is to be at the place.
+    # The manager calls this class for what is to be at the place.
     manager.loggerClass = t.cast("type[logging.Logger]", lambda name: logger)
 
     try:

@@ -42,7 +42,7 @@ class Imports:
         self.total = 0.0
         #: All imports, also those that were done already.
         self.steps: list[Step] = []
-        #: Those that were not.
+        #: The imports that were not done already.
         self.new: list[Step] = []
         self._kept = kept or Kept()
         self._give_up = give_up
@@ -172,7 +172,7 @@ class _Loader:
         self._kept = self._imports.take_kept(spec.name, spec.origin)
 
         if self._kept is not None:
-            # It is told of the new specification next.
+            # Python gives the module the new specification next.
             self._own_spec = self._kept.__spec__
             return self._kept
 

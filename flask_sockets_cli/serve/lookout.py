@@ -48,7 +48,7 @@ class Lookout:
     def loaded(self) -> None:
         """The app is loaded, so that greenlets are to run."""
         self._is_loading = False
-        # It does not keep the loop running, and nobody else has to know it.
+        # The timer does not keep the loop running, and nobody else has to know it.
         self._timer = gevent.get_hub().loop.timer(_INTERVAL, _INTERVAL, ref=False)
         self._timer.start(self._show_life)
 

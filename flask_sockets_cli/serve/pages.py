@@ -81,7 +81,7 @@ class Pages:
         if not is_navigation(environ):
             return self._application(environ, start_response)
 
-        # It is the version at the beginning: files may change as the page is made.
+        # The version is that of the beginning: files may change as the page is made.
         source = f"{PATH}?{self._version}"
         return with_script(source, self._application, environ, start_response)
 

@@ -34,9 +34,9 @@ class Burst(t.NamedTuple):
 
     #: The moment of the first one, in the terms of :func:`time.monotonic`.
     since: float
-    #: Those that the app is loaded from.
+    #: The files that the app is loaded from.
     code: list[str]
-    #: Those that pages are made of.
+    #: The files that pages are made of.
     pages: list[str]
     #: Libraries that have been installed.
     installed: list[Installation]

@@ -49,8 +49,8 @@ class Mount(t.NamedTuple):
     def is_silent(self) -> bool:
         """Whether not all changes are told of."""
         if self.type == "overlay":
-            # Its lower layers may be edited where they are themselves. Below the root
-            # of a container they are an image.
+            # The lower layers of an overlay may be edited where they are themselves.
+            # Below the root of a container they are an image.
             return self.directory != "/"
 
         return self.type in _TYPES or (

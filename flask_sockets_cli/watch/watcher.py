@@ -81,7 +81,7 @@ class Watcher:
         self._handler = _Handler(found)
         self._poller = Poller(found, passes_over)
         self._mounts = Mounts.of_this_process() if mounts is None else mounts
-        # Those of them that are polled.
+        # The mounts that are polled.
         self._polled: dict[Mount, None] = {}
         self._observer: BaseObserver | None = None
         self._tell_lost = lost

@@ -90,7 +90,8 @@ class Calls:
         self._served_at = 0.0
         self._retry_at = 0.0
         self._last_error: Exception | None = None
-        #: Of the Redis that is connected to. Another one may have lost something.
+        #: The id of the Redis that is connected to. Another one may have lost
+        #: something.
         self.run_id = ""
         self._digests = {
             script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

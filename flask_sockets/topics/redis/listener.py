@@ -343,7 +343,7 @@ class Listener:
         connection.send_command("SUBSCRIBE", self._control, self._own)
 
     def _ask_for_all(self) -> None:
-        """Nothing is received before Redis was asked. Called under the lock."""
+        """Want all topics anew, of which Redis knows nothing. Called under the lock."""
         for topic in self._topics.values():
             topic.state = State.ASKED
         self._wanted = list(self._topics)

@@ -74,7 +74,7 @@ class MemberList:
         # The processes with members, by the time of their last heartbeat.
         self._processes = f"{prefix}:processes"
         self._own: dict[Member, t.Any] = {}
-        # Those to be taken away when Redis is back, and whether the app knew of them.
+        # The members to take away when Redis is back, and whether the app knew of them.
         self._gone: dict[Member, bool] = {}
         # Whether Redis may know something else than this process.
         self._is_forgotten = False
@@ -212,7 +212,7 @@ class MemberList:
         results = self._calls.call_all(commands)
         with self._lock:
             if results[-2] and len(self._own) > len(members):
-                # Those of before are told with the next heartbeat.
+                # The next heartbeat tells of the members from before.
                 self._is_forgotten = True
                 self._next_heartbeat = 0.0
         return [bool(result) for result in results[2:-2:3]]
