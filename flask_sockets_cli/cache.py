@@ -9,11 +9,6 @@ import hashlib
 import os
 import sys
 import tempfile
-import time
-import typing as t
-
-#: Days after which what has been written is taken for forgotten.
-_DAYS = 90
 
 
 def directory() -> str | None:
@@ -83,19 +78,3 @@ def write(path: str | None, data: bytes) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-
-
-def forget_old() -> None:
-    """Delete what has been written long ago."""
-    oldest = time.time() - _DAYS * 86400
-
-    for entry in _entries():
-        with contextlib.suppress(OSError):
-            if entry.stat().st_mtime < oldest:
-                os.unlink(entry)
-
-
-def _entries() -> t.Iterator[os.DirEntry[str]]:
-    for kind in ("code", "learned"):
-        with contextlib.suppress(OSError), os.scandir(f"{directory()}/{kind}") as found:
-            yield from found
