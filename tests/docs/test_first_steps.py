@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ..documents import Document
-from ..process import PATIENCE, Process, port_of
+from ..process import PATIENCE, Process, free_port, port_of
 from ..redis_server import RedisServer
+from .test_serving import behind_nginx
 
 # They share a browser, which another worker would have to start again.
 pytestmark = pytest.mark.xdist_group(__name__)
@@ -128,22 +130,28 @@ def test_the_tests_of_the_tutorial_pass(parlour: Path) -> None:
     run_tests(parlour)
 
 
-def test_the_tutorial_leads_to_two_workers(
+def test_the_tutorial_leads_to_two_workers_behind_nginx(
     parlour: Path, new_page: t.Callable[[str], Page]
 ) -> None:
     """In which people hear each other, see who is there, and miss nothing when gunicorn
     is started again."""
-    serve = TUTORIAL.find("-w 2")
+    serve = TUTORIAL.find("FLASK_SECRET_KEY")
+    assert "FLASK_BEHIND_PROXY=1" in TUTORIAL.find("BEHIND_PROXY", "sh")
     assert "-b 127.0.0.1:8000" in serve
     command = serve.replace("127.0.0.1:8000", "127.0.0.1:0")
     command = command.replace("gunicorn ", "exec gunicorn --no-control-socket ")
-    with RedisServer(parlour) as redis:
+    with RedisServer(parlour) as redis, contextlib.ExitStack() as stack:
         command = command.replace("redis://127.0.0.1:6379", redis.url)
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         with Process(
-            "/bin/sh", "-c", command, cwd=parlour, env={"PATH": path}
+            *("/bin/sh", "-c", command),
+            cwd=parlour,
+            env={"PATH": path, "FLASK_BEHIND_PROXY": "1"},
         ) as server:
-            port = server.wait_for(r"Listening at: http://127.0.0.1:(\d+)")[1]
+            behind = server.wait_for(r"Listening at: http://127.0.0.1:(\d+)")[1]
+            port = free_port()
+            listen = f"listen 127.0.0.1:{port};"
+            stack.enter_context(behind_nginx(parlour, int(behind), listen))
             pages = [new_page(f"http://127.0.0.1:{port}/login") for _ in range(2)]
             for page, name in zip(pages, ("Ada", "Bea"), strict=True):
                 page.locator("input").fill(name)
@@ -156,10 +164,12 @@ def test_the_tutorial_leads_to_two_workers(
             pages[1].get_by_role("button", name="Leave").click()
             sees(pages[0], "Ada", where="#people")
 
-            # What is published from a shell, as the text ends.
-            env = {"FLASK_SOCKETS_BROKER": redis.url}
-            for line in TUTORIAL.find("sockets publish").splitlines():
-                with Process(*shlex.split(line), cwd=parlour, env=env) as command_line:
-                    assert command_line.wait() == 0, command_line.output
+            # What is published from a shell.
+            command = TUTORIAL.find("sockets publish")
+            command = command.replace("redis://127.0.0.1:6379", redis.url)
+            with Process(
+                *("/bin/sh", "-ec", command), cwd=parlour, env={"PATH": path}
+            ) as command_line:
+                assert command_line.wait() == 0, command_line.output
             closing = "the house: Closing soon."
             sees(pages[0], "Ada: Is anybody here?", closing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
 import sys
 import typing as t
@@ -98,30 +100,46 @@ def test_gevents_own_server_works(project: Path) -> None:
         assert echoes(port)
 
 
-def test_nginx_passes_websockets_on(project: Path) -> None:
-    """With the location of the page, and the origin check satisfied."""
+@contextlib.contextmanager
+def behind_nginx(folder: Path, port: int, listen: str) -> t.Iterator[None]:
+    """Run nginx with the file of the page in front of a server at a port.
+
+    :param folder: where nginx may write.
+    :param listen: what stands instead of 'listen'.
+    """
+    site = DEPLOYING.find("proxy_pass").replace("8000", str(port))
+    assert "listen 80;" in site
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"pid {folder}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
+        f"http {{ access_log off; {site.replace('listen 80;', listen)} }}\n"
+    )
     nginx = program("nginx")
+    with Process(nginx, "-c", str(config), "-p", str(folder), cwd=folder) as proxy:
+        found = re.search(r":(\d+)", listen)
+        assert found is not None
+        proxy.wait_until_listening(int(found[1]))
+        yield
+
+
+def test_nginx_passes_websockets_on(project: Path) -> None:
+    """With the file of the page, and the origin check satisfied."""
     command = "flask --app app wsrun"
     env = {"FLASK_WSRUN_PORT": "0"}
     port = free_port()
-    with Process(*shlex.split(command), cwd=project, env=env) as server:
-        location = DEPLOYING.find("proxy_pass").replace("8000", str(port_of(server)))
-        (project / "nginx.conf").write_text(
-            f"pid {project}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
-            f"http {{ access_log off; server {{ listen 127.0.0.1:{port};\n"
-            f"{location} }} }}\n"
-        )
-        arguments = [nginx, "-c", str(project / "nginx.conf"), "-p", str(project)]
-        with Process(*arguments, cwd=project) as proxy:
-            proxy.wait_until_listening(port)
-            assert echoes(port, origin=f"http://127.0.0.1:{port}")
-            with pytest.raises(InvalidStatus, match="403"):
-                echoes(port, origin="http://evil.example")
+    listen = f"listen 127.0.0.1:{port};"
+    with (
+        Process(*shlex.split(command), cwd=project, env=env) as server,
+        behind_nginx(project, port_of(server), listen),
+    ):
+        assert echoes(port, origin=f"http://127.0.0.1:{port}")
+        with pytest.raises(InvalidStatus, match="403"):
+            echoes(port, origin="http://evil.example")
 
 
 def test_page_behind_nginx_with_tls_connects(project: Path, browser: Browser) -> None:
     """The page of the README, in a browser that opens only wss:// on an https page."""
-    nginx, port = program("nginx"), free_port()
+    port = free_port()
     certificate, key = make_ssl_devcert(str(project / "self"), "localhost")
     app = project / "app.py"
     app.write_text(
@@ -131,19 +149,14 @@ def test_page_behind_nginx_with_tls_connects(project: Path, browser: Browser) ->
     )
     command = "flask --app app wsrun --port 0"
     with Process(*shlex.split(command), cwd=project) as server:
-        location = DEPLOYING.find("proxy_pass").replace("8000", str(port_of(server)))
-        (project / "nginx.conf").write_text(
-            f"pid {project}/nginx.pid; error_log stderr; daemon off; events {{}}\n"
-            f"http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl;\n"
-            f"ssl_certificate {certificate}; ssl_certificate_key {key};\n"
-            f"{location} }} }}\n"
+        listen = (
+            f"listen 127.0.0.1:{port} ssl;"
+            f"ssl_certificate {certificate}; ssl_certificate_key {key};"
         )
-        arguments = [nginx, "-c", str(project / "nginx.conf"), "-p", str(project)]
         with (
-            Process(*arguments, cwd=project) as proxy,
+            behind_nginx(project, port_of(server), listen),
             browser.new_context(ignore_https_errors=True) as context,
         ):
-            proxy.wait_until_listening(port)
             page = context.new_page()
             with page.expect_console_message(lambda m: m.text == "hello"):
                 page.goto(f"https://localhost:{port}/")
