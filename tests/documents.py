@@ -72,16 +72,19 @@ class Document:
         """The last block with a caption: a reader has overwritten the others."""
         return [block.text for block in self.blocks if block.caption == caption][-1]
 
-    def run_python(self, names: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def run_python(
+        self, names: dict[str, t.Any] | None = None, only: str | None = None
+    ) -> dict[str, t.Any]:
         """Run the Python of the document as one module, and return its names.
 
         Each line has the number that it has in the document, for tracebacks.
 
         :param names: those that are there before.
+        :param only: the caption of the only block to run.
         """
         names = {"__name__": "app"} | (names or {})
         for block in self.blocks:
-            if block.language == "python":
+            if block.language == "python" and only in (None, block.caption):
                 run_block(block, names, self.path)
         return names
 

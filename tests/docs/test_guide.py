@@ -19,11 +19,16 @@ from ..process import PATIENCE, Process, until
 from ..redis_server import RedisServer
 
 
-def client_of(path: str) -> tuple[SocketTestClient, dict[str, t.Any]]:
-    """A test client for the app that a page builds, and the names of its module."""
+def client_of(
+    path: str, only: str | None = None
+) -> tuple[SocketTestClient, dict[str, t.Any]]:
+    """A test client for the app that a page builds, and the names of its module.
+
+    :param only: the caption of the only block that belongs to this app.
+    """
     app = Flask("app")
     app.secret_key = "test"
-    names = Document(path).run_python({"app": app, "sockets": Sockets(app)})
+    names = Document(path).run_python({"app": app, "sockets": Sockets(app)}, only)
     return t.cast(SocketTestClient, names["app"].test_client()), names
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hmac
+import json
+import re
 import subprocess
 import sys
 import threading
 import typing as t
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from sqlalchemy import event
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_upstream
+from websockets.typing import Origin
 
-from flask_sockets import ConnectionClosed, HandshakeRejected, SocketTestClient
+from flask_sockets import ConnectionClosed, HandshakeRejected, Sockets, SocketTestClient
 
 from ..conftest import Served
 from ..documents import Document
-from ..process import PATIENCE, until
+from ..process import PATIENCE, Process, free_port, program, until
 from .test_guide import client_of
 
 if t.TYPE_CHECKING:
@@ -145,6 +154,135 @@ def test_a_bridge_passes_on_both_ways_and_ends_with_either_side(
         caller.send("bye")
         assert list(caller) == ["heard 'bye'"]
         assert caller.close_code == 1000
+
+
+#: What Twilio sends in a call, as it documents it: https://www.twilio.com/docs/voice/
+#: media-streams/websocket-messages
+STREAM = "MZ18ad3ab5a668481ce02b83e7395059f0"
+CALL: list[dict[str, t.Any]] = [
+    {"event": "connected", "protocol": "Call", "version": "1.0.0"},
+    {
+        "event": "start",
+        "sequenceNumber": "1",
+        "start": {
+            "accountSid": "AC123",
+            "streamSid": STREAM,
+            "callSid": "CA123",
+            "tracks": ["inbound"],
+            "mediaFormat": {
+                "encoding": "audio/x-mulaw",
+                "sampleRate": 8000,
+                "channels": 1,
+            },
+            "customParameters": {},
+        },
+        "streamSid": STREAM,
+    },
+    {
+        "event": "media",
+        "sequenceNumber": "2",
+        "media": {
+            "track": "inbound",
+            "chunk": "1",
+            "timestamp": "5",
+            "payload": base64.b64encode(bytes(range(160))).decode(),
+        },
+        "streamSid": STREAM,
+    },
+    {
+        "event": "mark",
+        "sequenceNumber": "3",
+        "streamSid": STREAM,
+        "mark": {"name": "x"},
+    },
+    {
+        "event": "stop",
+        "sequenceNumber": "4",
+        "streamSid": STREAM,
+        "stop": {"accountSid": "AC123", "callSid": "CA123"},
+    },
+]
+
+
+def test_a_call_by_twilio_is_answered_if_it_is_signed(
+    serve: t.Callable[[Flask], Served],
+) -> None:
+    _, names = client_of("docs/recipes/bridge.md")
+    names["app"].config["TWILIO_AUTH_TOKEN"] = "12345"
+    served = serve(names["app"])
+    with urlopen(f"http://{served.host}/voice", data=b"") as response:
+        (url,) = re.findall(r'<Stream url="(.*?)"/>', response.read().decode())
+    assert url == f"ws://{served.host}/phone"
+
+    def signature(token: bytes) -> dict[str, str]:
+        digest = hmac.digest(token, url.encode(), "sha1")
+        return {"X-Twilio-Signature": base64.b64encode(digest).decode()}
+
+    for headers in ({}, signature(b"another")):
+        with pytest.raises(InvalidStatus, match="403"):
+            served.connect("/phone", additional_headers=headers)
+    headers = signature(b"12345")
+    with served.connect("/phone", additional_headers=headers) as twilio:
+        for message in CALL:
+            twilio.send(json.dumps(message))
+        answers = [json.loads(answer) for answer in twilio]
+    payload = CALL[2]["media"]["payload"]
+    media = {"payload": payload}
+    assert answers == [{"event": "media", "streamSid": STREAM, "media": media}]
+    assert twilio.close_code == 1000
+
+
+def test_flask_smorest_describes_all_but_the_websockets() -> None:
+    """Whose messages its schemas check."""
+    client, names = client_of("docs/recipes/apis.md", only="flask-smorest")
+    assert list(names["api"].spec.to_dict()["paths"]) == ["/pets/"]
+    assert client.get("/pets/").json == [{"name": "Rex"}]
+    with client.websocket("/pets/live/") as ws:
+        ws.send_json({"name": "Tom"})
+        assert ws.receive_json() == {"added": "Tom"}
+        ws.send_json({"age": 3})
+        assert set(ws.receive_json()["errors"]) == {"name", "age"}
+
+
+def test_vite_passes_websockets_on(
+    app: Flask,
+    sockets: Sockets,
+    serve: t.Callable[[Flask], Served],
+    tmp_path: Path,
+) -> None:
+    """With 'changeOrigin' they are refused until the page's origin is allowed."""
+    vite = program("vite")
+    sockets.add_url_rule("/api/feed", "feed", lambda ws: ws.send("hello"))
+    backend = serve(app).host
+    config = Document("docs/recipes/other-host.md").captioned("vite.config.js")
+    config = config.replace("127.0.0.1:5000", backend)
+    changing = config.replace("ws: true", "ws: true, changeOrigin: true")
+    assert config != changing
+
+    with contextlib.ExitStack() as stack:
+        fronts = []
+        for name, text in ("plain", config), ("changing", changing):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "vite.config.js").write_text(text)
+            port = free_port()
+            options = ["--host", "127.0.0.1", "--strictPort", "--port", str(port)]
+            front = stack.enter_context(Process(vite, *options, cwd=folder))
+            fronts.append((front, port))
+
+        def says_hello(port: int) -> bool:
+            url, origin = f"ws://127.0.0.1:{port}/api/feed", f"http://127.0.0.1:{port}"
+            with connect(url, origin=Origin(origin)) as ws:
+                return ws.recv(PATIENCE) == "hello"
+
+        for front, port in fronts:
+            front.wait_until_listening(port)
+        (_, plain), (_, changed) = fronts
+        assert says_hello(plain)
+        with pytest.raises(InvalidStatus, match="403"):
+            says_hello(changed)
+        app.config["SOCKETS_ALLOWED_ORIGINS"] = f"http://127.0.0.1:{changed}"
+        assert says_hello(changed)
 
 
 def test_an_upload_arrives_piece_by_piece() -> None:
