@@ -40,7 +40,7 @@ from .warm_process import Gone
 if t.TYPE_CHECKING:
     from .watch.changes import Burst, Changes
     from .watch.events import Event, Lost
-    from .watch.installed import Installation
+    from .watch.installed import Found
 
 #: Seconds that a server gets on top of the grace period before it is killed.
 _MARGIN = 0.25
@@ -239,7 +239,7 @@ class Supervisor:
             case "loaded":
                 self._server_loaded(message)
             case "outdated":
-                self._reload_for(message["installed"])
+                self._reload_for(message["change"], message["titles"])
             case "failed":
                 self._status = 1
             case "exited":
@@ -491,8 +491,8 @@ class Supervisor:
 
     def _act(self, burst: Burst) -> None:
         """Do what files that have changed ask for."""
-        if burst.installed:
-            self._libraries_came(burst.installed)
+        if burst.libraries.installed or burst.libraries.removed:
+            self._libraries_changed(burst.libraries)
 
         if burst.code:
             self._reload(burst)
@@ -524,12 +524,15 @@ class Supervisor:
 
     # The libraries
 
-    def _libraries_came(self, installed: list[Installation]) -> None:
-        """Load the app again if it uses libraries that have been installed, or if that
-        is what it is missing: the server knows.
+    def _libraries_changed(self, found: Found) -> None:
+        """Load the app again if it uses libraries that have been installed or removed,
+        or if that is what it is missing: the server knows.
         """
-        titles = [installation.title for installation in installed]
-        modules = {name for installation in installed for name in installation.modules}
+        titles = [installation.title for installation in found.installed]
+        modules = {
+            name for installation in found.installed for name in installation.modules
+        }
+
         # They may have imported these, too, and know no new path.
         self._warm.expire()
 
@@ -537,14 +540,21 @@ class Supervisor:
             self._warm.present.send(
                 do="compare",
                 installed=titles,
+                removed=found.removed,
                 modules=sorted(modules),
-                links=any(installation.is_link for installation in installed),
+                links=any(installation.is_link for installation in found.installed),
             )
+        elif titles:
+            self._reload_for("installation", titles)
         else:
-            self._reload_for(titles)
+            self._reload_for("removal", found.removed)
 
-    def _reload_for(self, titles: list[str]) -> None:
-        """Load the app again for the sake of libraries."""
+    def _reload_for(self, change: str, titles: list[str]) -> None:
+        """Load the app again for the sake of libraries.
+
+        :param change: what has happened to them.
+        :param titles: the name and the version of each.
+        """
         if self._stopping_since is None and self._wanted is None:
-            self._display.reloading_for(titles, time.monotonic())
+            self._display.reloading_for(change, titles, time.monotonic())
             self._load_again()

@@ -145,14 +145,17 @@ class Display:
         notice("Restarting")
         self._reload_since = since
 
-    def reloading_for(self, libraries: t.Sequence[str], since: float) -> None:
-        """Tell that the app is loaded again, since libraries have been installed.
+    def reloading_for(
+        self, change: str, libraries: t.Sequence[str], since: float
+    ) -> None:
+        """Tell that the app is loaded again for the sake of libraries.
 
+        :param change: what has happened to them: their installation or removal.
         :param libraries: the name and the version of each.
         :param since: as for :meth:`reloading`.
         """
         others = f" and {len(libraries) - 1} more" if len(libraries) > 1 else ""
-        notice(f"Detected installation of {libraries[0]}{others}, reloading")
+        notice(f"Detected {change} of {libraries[0]}{others}, reloading")
         self._reload_since = since
 
     def reloading_pages(self, paths: t.Collection[str]) -> None:

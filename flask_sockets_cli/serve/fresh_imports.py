@@ -20,7 +20,7 @@ import typing as t
 import warnings
 
 from .. import cache
-from ..files import digest, is_library
+from ..files import digest, is_library, is_third_party
 
 #: The flags of a .pyc that is checked by the hash of its source (PEP 552).
 _CHECKED_HASH = (0b11).to_bytes(4, "little")
@@ -115,13 +115,21 @@ def _compile(
 
 def imported_files() -> list[str]:
     """The real paths of the imported modules that are not part of a library."""
-    files = set()
+    files = {os.path.realpath(path) for path in _module_files() if not is_library(path)}
+    return sorted(files)
 
+
+def lacks_files() -> bool:
+    """Whether a library has been removed that modules were imported from."""
+    return any(
+        is_third_party(path) and not os.path.exists(path) for path in _module_files()
+    )
+
+
+def _module_files() -> t.Iterator[str]:
     for module in list(sys.modules.values()):
         # Not getattr: a lazy module would be imported by it.
         path = getattr(module, "__dict__", {}).get("__file__")
 
-        if isinstance(path, str) and not is_library(path):
-            files.add(os.path.realpath(path))
-
-    return sorted(files)
+        if isinstance(path, str):
+            yield path

@@ -28,7 +28,7 @@ from ..terminal import notice
 from ._python import say_farewells
 from .failures import explain, told_of
 from .forks import leave_serving_to_this_process
-from .fresh_imports import imported_files, read_afresh
+from .fresh_imports import imported_files, lacks_files, read_afresh
 from .hosts import TrustedHosts, only_for
 from .imports import Imports
 from .kept import Kept
@@ -222,13 +222,18 @@ class Orders:
                 self.pages.changed(message["paths"])
             case "compare":
                 if message["links"] or self._needs(message["modules"]):
-                    self.reports.send(event="outdated", installed=message["installed"])
+                    self._tell_outdated("installation", message["installed"])
+                elif message["removed"] and (self._needs(()) or lacks_files()):
+                    self._tell_outdated("removal", message["removed"])
             case "stop":
                 tell = _tell_waiting if message["ends"] else _tell_nothing
                 self.server.drain(message["reason"], self.settings.grace, tell)
                 return True
 
         return False
+
+    def _tell_outdated(self, change: str, titles: list[str]) -> None:
+        self.reports.send(event="outdated", change=change, titles=titles)
 
     def _needs(self, modules: t.Collection[str]) -> bool:
         """Whether another version of modules, or their being there, makes a difference.

@@ -1,5 +1,5 @@
 """From the events of the watched directories to the files that have changed, and the
-libraries that have been installed: what counts, and when a burst is over.
+libraries that have been installed or removed: what counts, and when a burst is over.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import typing as t
 
 from .contents import Contents
 from .events import Event, Lost, touched
-from .installed import Installation, Installed
+from .installed import Found, Installed
 from .rules import Rules, import_root, module_root
 from .watcher import Watcher
 
@@ -38,8 +38,8 @@ class Burst(t.NamedTuple):
     code: list[str]
     #: The files that pages are made of.
     pages: list[str]
-    #: Libraries that have been installed.
-    installed: list[Installation]
+    #: Libraries that have been installed or removed.
+    libraries: Found
 
 
 class Changes:
@@ -75,7 +75,7 @@ class Changes:
         self._pages: dict[str, None] = {}
         self._new_directories: list[str] = []
 
-        # When to look for installed libraries, and how long at most, in these terms.
+        # When to look for libraries, and how long at most, in these terms.
         self._look_at: float | None = None
         self._look_until = 0.0
         self._installed = Installed()
@@ -115,16 +115,16 @@ class Changes:
 
     def fetch(self) -> Burst:
         """What has changed since the last time."""
-        installed: list[Installation] = []
+        libraries = Found([], [], unfinished=False)
         now = time.monotonic()
 
         if self._look_at is not None and now >= self._look_at:
-            installed, unfinished = self._installed.look()
-            goes_on = unfinished and now < self._look_until
+            libraries = self._installed.look()
+            goes_on = libraries.unfinished and now < self._look_until
             self._look_at = now + _LOOK if goes_on else None
 
             if self._due is None or now < self._due:
-                return Burst(now, [], [], installed)
+                return Burst(now, [], [], libraries)
 
         self._due = None
         # A file may have been empty, or away, for a moment.
@@ -134,7 +134,7 @@ class Changes:
             if self._contents.digest(path) != served
         ]
         pages = [path for path in self._pages if self._contents.differs(path)]
-        burst = Burst(self._since, code, pages, installed)
+        burst = Burst(self._since, code, pages, libraries)
         self._code.clear()
         self._pages.clear()
         return burst

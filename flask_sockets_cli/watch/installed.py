@@ -10,6 +10,10 @@ import typing as t
 #: What the directory of a distribution's metadata ends with (PEP 376).
 _METADATA = ".dist-info"
 
+#: What the name of a directory begins with that pip puts aside: those of a library that
+#: it removes, or replaces by another version, until it is done.
+_PUT_ASIDE = "~"
+
 #: What directories are called that libraries are installed in; Debian's is the second.
 _NAMES = ("site-packages", "dist-packages")
 
@@ -25,8 +29,18 @@ class Installation(t.NamedTuple):
     is_link: bool
 
 
+class Found(t.NamedTuple):
+    """What a look has found."""
+
+    installed: list[Installation]
+    #: The name and the version of each library that is gone.
+    removed: list[str]
+    #: Whether more is on its way.
+    unfinished: bool
+
+
 class Installed:
-    """Finds out which libraries have been installed since it looked last.
+    """Finds out which libraries have been installed or removed since it looked last.
 
     :param path: where modules are imported from, as in :data:`sys.path`.
     """
@@ -38,14 +52,20 @@ class Installed:
             for directory in dict.fromkeys(map(os.path.realpath, path))
             if os.path.basename(directory) in _NAMES and os.path.isdir(directory)
         ]
-        self._known = dict(self._list())
+        # What lies aside now was left there when pip was interrupted.
+        self._known, self._left_aside = self._list()
 
-    def look(self) -> tuple[list[Installation], bool]:
-        """What has been installed since last time, and whether more is on its way."""
-        found = []
+    def look(self) -> Found:
+        """What has changed since last time, unless pip is in the middle of it."""
+        records, aside = self._list()
+
+        if aside - self._left_aside:
+            return Found([], [], unfinished=True)
+
+        installed = []
         unfinished = False
 
-        for path, record in self._list():
+        for path, record in records.items():
             if self._known.get(path, ()) == record:
                 continue
 
@@ -53,14 +73,30 @@ class Installed:
                 unfinished = True
             else:
                 self._known[path] = record
-                found.append(_describe(path))
+                installed.append(_describe(path))
 
-        return found, unfinished
+        if unfinished:
+            # What is gone may be about to come back as another version.
+            return Found(installed, [], unfinished)
 
-    def _list(self) -> t.Iterator[tuple[str, tuple[int, int] | None]]:
-        """The directories of metadata, each with what tells its record from another
-        one. It is the last file that installers write: ``None`` if it is not there.
+        gone = self._known.keys() - records.keys()
+        self._known = records
+        names = {_name_and_version(path)[0] for path in records}
+        removed = [_name_and_version(path) for path in sorted(gone)]
+        return Found(
+            installed,
+            [f"{name} {version}" for name, version in removed if name not in names],
+            unfinished,
+        )
+
+    def _list(self) -> tuple[dict[str, tuple[int, int] | None], set[str]]:
+        """The directories of metadata, and those that pip has put aside. Of the former
+        each with what tells its record from another one. It is the last file that
+        installers write: ``None`` if it is not there.
         """
+        records: dict[str, tuple[int, int] | None] = {}
+        aside = set()
+
         for directory in self.directories:
             try:
                 names = os.listdir(directory)
@@ -68,20 +104,31 @@ class Installed:
                 continue
 
             for name in names:
-                if name.endswith(_METADATA):
-                    path = os.path.join(directory, name)
+                path = os.path.join(directory, name)
 
+                if name.startswith(_PUT_ASIDE):
+                    aside.add(path)
+                elif name.endswith(_METADATA):
                     try:
                         status = os.stat(os.path.join(path, "RECORD"))
                     except OSError:
-                        yield path, None
+                        records[path] = None
                     else:
-                        yield path, (status.st_mtime_ns, status.st_size)
+                        records[path] = (status.st_mtime_ns, status.st_size)
+
+        return records, aside
+
+
+def _name_and_version(path: str) -> tuple[str, str]:
+    """Those of the distribution whose metadata are in a directory."""
+    title = os.path.basename(path).removesuffix(_METADATA)
+    name, _, version = title.partition("-")
+    return name, version
 
 
 def _describe(path: str) -> Installation:
     """The distribution whose metadata are in a directory."""
-    name, _, version = os.path.basename(path).removesuffix(_METADATA).partition("-")
+    name, version = _name_and_version(path)
     modules: set[str] = set()
     is_link = False
 

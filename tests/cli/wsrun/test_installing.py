@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,7 +42,8 @@ def write_wheel(directory: Path, name: str, version: str) -> Path:
 
 def test_app_is_loaded_again_for_what_it_imports(tmp_path: Path) -> None:
     """A library that it lacked, and another version of one that it has: each is served
-    once it is installed. Others reload nothing.
+    once it is installed. That it has been removed is told at once. Others reload
+    nothing.
     """
     purelib = sysconfig.get_path("purelib", "posix_prefix", {"base": str(tmp_path)})
     site_packages = Path(purelib)
@@ -76,11 +78,20 @@ def test_app_is_loaded_again_for_what_it_imports(tmp_path: Path) -> None:
         (site_packages / "lacked-1.0.dist-info" / "RECORD").unlink()
         install("lacked", "2.0")
         until_answered(port, "2.0", "/v")
+        (site_packages / "unrelated.py").unlink()
+        shutil.rmtree(site_packages / "unrelated-2.0.dist-info")
         app.write_text(app.read_text().replace("version 1", "version 2"))
         server.wait_for(r"Detected change in 'app\.py'")
         server.wait_for("Reloaded in")
+        (site_packages / "lacked.py").unlink()
+
+        for metadata in site_packages.glob("lacked-*"):
+            shutil.rmtree(metadata)
+
+        server.wait_for("Detected removal of lacked ")
+        server.wait_for(r"could not be loaded \(ModuleNotFoundError\)")
         assert "unrelated" not in server.output
-        assert server.output.count("Detected") == 3
+        assert server.output.count("Detected") == 4
 
 
 def test_project_that_is_installed_as_a_link_is_found(tmp_path: Path) -> None:
