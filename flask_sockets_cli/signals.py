@@ -21,7 +21,7 @@ _signal = signal.signal
 
 @contextlib.contextmanager
 def blocked() -> t.Iterator[None]:
-    """Keep them for later, in this process and in one that is started meanwhile."""
+    """Keep the signals for later, here and in a process that is started meanwhile."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -32,6 +32,30 @@ def blocked() -> t.Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def handled(handle: t.Callable[[], object]) -> t.Iterator[None]:
+    """Call a function whenever one of the signals comes, in place of what it does.
+
+    :param handle: what may be called between any two steps of the main thread.
+    """
+
+    def call(number: int, frame: types.FrameType | None) -> None:
+        handle()
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    for number in SIGNALS:
+        # Ignored ones stay so: that is how 'nohup' and a script's '&' work.
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, call)
+
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave_to_supervisor() -> None:

@@ -4,15 +4,13 @@ has the app served by processes below it. It imports neither the app nor gevent.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
+import math
 import queue
-import signal
 import socket
 import sys
 import time
-import types
 import typing as t
 
 from .channel import Message
@@ -22,7 +20,7 @@ from .interpreter import Interpreter
 from .keyboard import Keys
 from .process_names import WATCHES, name_process
 from .settings import UNIX, Settings
-from .signals import SIGNALS
+from .signals import handled
 from .terminal import (
     Display,
     Loaded,
@@ -93,7 +91,7 @@ class Server:
     #: it is known whether they hold something else.
     loaded: Message | None = None
     #: When it is killed, in the terms of :func:`time.monotonic`.
-    kill_at: float | None = None
+    kill_at: float = math.inf
 
 
 class Supervisor:
@@ -139,7 +137,7 @@ class Supervisor:
         if self._settings.preload and not self._warm.keeps_libraries:
             warn(_NO_PRELOAD)
 
-        with self._signals():
+        with handled(lambda: self._inbox.put((None, Stop()))):
             try:
                 self._warm.start()
 
@@ -182,12 +180,11 @@ class Supervisor:
                 self._changes.get_to_know()
 
         now = time.monotonic()
-        kill_at, changes_due = self._kill_at(), self._changes_due()
 
-        if kill_at is not None and now >= kill_at:
+        if now >= self._kill_at():
             self._kill_server()
 
-        if self._changes is not None and changes_due is not None and now >= changes_due:
+        if self._changes is not None and now >= self._changes_due():
             self._act(self._changes.fetch())
 
     def _has_time_for_files(self) -> bool:
@@ -203,20 +200,14 @@ class Supervisor:
         if self._has_time_for_files():
             return 0
 
-        moments = [
-            at for at in (self._kill_at(), self._changes_due()) if at is not None
-        ]
+        due = min(self._kill_at(), self._changes_due())
+        return _LONGEST_WAIT if due == math.inf else max(0.0, due - time.monotonic())
 
-        if not moments:
-            return _LONGEST_WAIT
+    def _kill_at(self) -> float:
+        return math.inf if self._server is None else self._server.kill_at
 
-        return max(0.0, min(moments) - time.monotonic())
-
-    def _kill_at(self) -> float | None:
-        return None if self._server is None else self._server.kill_at
-
-    def _changes_due(self) -> float | None:
-        return None if self._changes is None else self._changes.due
+    def _changes_due(self) -> float:
+        return math.inf if self._changes is None else self._changes.due
 
     def _listen_to(self, message: Message | Gone) -> None:
         """Deal with what the process says that servers are forked of."""
@@ -382,7 +373,7 @@ class Supervisor:
 
     def _kill_server(self) -> None:
         if self._server is not None:
-            self._server.kill_at = None
+            self._server.kill_at = math.inf
 
         if self._warm.present is not None:
             self._warm.present.kill_server()
@@ -413,26 +404,6 @@ class Supervisor:
             self._keys.stop()
 
         self._restore_terminal()
-
-    @contextlib.contextmanager
-    def _signals(self) -> t.Iterator[None]:
-        """Turn the signals that end a program into items of the inbox."""
-
-        def put(number: int, frame: types.FrameType | None) -> None:
-            self._inbox.put((None, Stop()))
-
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-
-        for number in SIGNALS:
-            # Ignored ones stay so: that is how 'nohup' and a script's '&' work.
-            if before[number] != signal.SIG_IGN:
-                signal.signal(number, put)
-
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     # The keyboard
 

@@ -4,6 +4,7 @@ libraries that have been installed or removed: what counts, and when a burst is 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import typing as t
@@ -68,7 +69,7 @@ class Changes:
         #: Whether it is known what all files held.
         self.knows_all = False
         # When the burst is over, in the terms of time.monotonic().
-        self._due: float | None = None
+        self._due = math.inf
         self._since = 0.0
         # What the server has, as far as it is known, of each file that has changed.
         self._code: dict[str, str | None] = {}
@@ -76,7 +77,7 @@ class Changes:
         self._new_directories: list[str] = []
 
         # When to look for libraries, and how long at most, in these terms.
-        self._look_at: float | None = None
+        self._look_at = math.inf
         self._look_until = 0.0
         self._installed = Installed()
 
@@ -98,11 +99,11 @@ class Changes:
         return self._watcher.way
 
     @property
-    def due(self) -> float | None:
+    def due(self) -> float:
         """When there is something to fetch, in the terms of :func:`time.monotonic`;
-        ``None`` where nothing is known to come.
+        :data:`math.inf` where nothing is known to come.
         """
-        return min(filter(None, (self._due, self._look_at)), default=None)
+        return min(self._due, self._look_at)
 
     @property
     def has_code(self) -> bool:
@@ -118,15 +119,15 @@ class Changes:
         libraries = Found([], [], unfinished=False)
         now = time.monotonic()
 
-        if self._look_at is not None and now >= self._look_at:
+        if now >= self._look_at:
             libraries = self._installed.look()
             goes_on = libraries.unfinished and now < self._look_until
-            self._look_at = now + _LOOK if goes_on else None
+            self._look_at = now + _LOOK if goes_on else math.inf
 
-            if self._due is None or now < self._due:
+            if now < self._due:
                 return Burst(now, [], [], libraries)
 
-        self._due = None
+        self._due = math.inf
         # A file may have been empty, or away, for a moment.
         code = [
             path
@@ -284,7 +285,7 @@ class Changes:
 
         now = time.monotonic()
 
-        if self._due is None:
+        if self._due == math.inf:
             self._since = now
 
         self._code = {**code, **self._code}
