@@ -253,13 +253,13 @@ def test_a_connection_without_messages_is_closed(kind: str) -> None:
         assert ends == [(None, 1000, "idle")]
 
 
-def longest_pause(step: t.Callable[[], None], duration: float) -> float:
-    """Do something again and again for some seconds. Of a machine that does much else
+def longest_pause(step: t.Callable[[], None]) -> float:
+    """Do something again and again for two seconds. Of a machine that does much else
     this finds out for how many seconds it didn't."""
     longest, started = 0.0, time.monotonic()
     before = started
     is_closed = False
-    while before < started + duration and not is_closed:
+    while before < started + 2 and not is_closed:
         try:
             step()
         except ConnectionClosed:
@@ -283,7 +283,7 @@ def test_a_connection_whose_client_sends_is_not_idle(
             ws.send("still here")
             time.sleep(0.05)
 
-        pause = longest_pause(send, 2)
+        pause = longest_pause(send)
         assert ws.close_code is None or pause > 0.5
 
 
@@ -296,7 +296,7 @@ def test_a_connection_whose_handler_sends_is_not_idle(
             ws.send("still here")
 
     with client.websocket("/pushed") as ws:
-        pause = longest_pause(lambda: t.cast(None, ws.receive(PATIENCE)), 2)
+        pause = longest_pause(lambda: t.cast(None, ws.receive(PATIENCE)))
         assert ws.close_code is None or pause > 0.5
 
 

@@ -175,11 +175,9 @@ class AppTopics:
         """
         self._publish(name, *read_message(message), sender)
 
-    def publish_json(
-        self, name: str, value: t.Any, sender: Subscriber | None = None
-    ) -> None:
+    def publish_json(self, name: str, value: t.Any) -> None:
         """Publish a value as JSON."""
-        self._publish(name, Kind.JSON, json.dumps(value).encode(), sender)
+        self._publish(name, Kind.JSON, json.dumps(value).encode(), None)
 
     def _publish(
         self, name: str, kind: Kind, payload: bytes, sender: Subscriber | None

@@ -66,7 +66,6 @@ class Watcher:
     :param polls: whether all directories are polled.
     :param passes_over: says of a directory that is polled whether it is not looked
         into.
-    :param mounts: the file systems, by default those that are there.
     """
 
     def __init__(
@@ -76,11 +75,10 @@ class Watcher:
         warn: t.Callable[[str], object],
         polls: bool = False,
         passes_over: t.Callable[[str], bool] = lambda directory: False,
-        mounts: Mounts | None = None,
     ) -> None:
         self._handler = _Handler(found)
         self._poller = Poller(found, passes_over)
-        self._mounts = Mounts.of_this_process() if mounts is None else mounts
+        self._mounts = Mounts.of_this_process()
         # The mounts that are polled.
         self._polled: dict[Mount, None] = {}
         self._observer: BaseObserver | None = None

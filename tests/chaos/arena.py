@@ -18,7 +18,7 @@ from ..live.ways import TWO_WORKERS, WSRUN
 from .followers import HISTORY, PLAIN, Follower, check, check_positions
 
 if t.TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     from ..live.processes import Server
 
@@ -304,6 +304,3 @@ def promised(figure: float, limit: float, what: str) -> None:
     """Hold a figure against what is promised, where the machine is quiet."""
     if IS_LONG:
         assert figure <= limit, f"{what}: {figure:.2f} s, and {limit:g} are promised"
-
-
-Trouble = t.Callable[[], "Awaitable[None]"]

@@ -62,8 +62,8 @@ class Served:
         """Whether the flood goes on."""
         return int(self.get("/flood")["published"]) > count
 
-    def state(self, topic: str = "room/a") -> t.Any:
-        return self.get(f"/state/{topic}")
+    def state(self) -> t.Any:
+        return self.get("/state/room/a")
 
     def is_empty(self) -> bool:
         state = self.state()

@@ -119,7 +119,6 @@ WAYS = [
     *(FLASK_RUN, FLASK_DEBUG, WSRUN, WSRUN_DEBUG),
 ]
 GEVENT_WAYS = [way for way in WAYS if way.is_gevent]
-HANDLER_WAYS = [way for way in WAYS if way.has_handler]
 
 
 def with_tls(way: Way, certificate: tuple[str, str]) -> Way:
