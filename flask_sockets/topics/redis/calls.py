@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from ..broker import BrokerUnavailable
 from . import scripts
-from .connecting import reason_of
+from .connecting import failure, reason_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,9 +180,7 @@ class Calls:
                 continue
 
     def _unavailable(self, reason: str) -> BrokerUnavailable:
-        return BrokerUnavailable(
-            f"The broker at {self._name!r} failed: {reason.rstrip('.')}."
-        )
+        return BrokerUnavailable(failure(self._name, reason))
 
     # For whoever has the turn
 

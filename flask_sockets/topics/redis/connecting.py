@@ -95,6 +95,14 @@ def reason_of(error: Exception) -> str:
     return str(error)
 
 
+def failure(name: str, reason: str) -> str:
+    """The sentence about a broker that failed.
+
+    :param name: how the broker is called, without its password.
+    """
+    return f"The broker at {name!r} failed: {reason.rstrip('.')}."
+
+
 def _sentinel_pool(url: str, options: dict[str, t.Any]) -> redis.ConnectionPool:
     """Connections to the master that the sentinels name, also after a failover."""
     parts = urlsplit(url)

@@ -22,7 +22,7 @@ from ..broker import BrokerUnavailable
 from ..publication import Position
 from . import scripts, stats
 from .calls import MAX_WAIT, TIMEOUT
-from .connecting import reason_of
+from .connecting import failure, reason_of
 from .wire_format import Disconnect, MalformedMessage, TellStats, decode, decode_order
 
 if t.TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Listener:
         self._changed.wait(LAST_CHANCE)
         if time.monotonic() >= self._give_up_at(start):
             raise BrokerUnavailable(
-                self._problem or self._failed("it doesn't answer in time")
+                self._problem or failure(self._name, "it doesn't answer in time")
             )
 
     def _give_up_at(self, start: float) -> float:
@@ -291,7 +291,7 @@ class Listener:
                 if self._listen(connection):
                     return
             except (RedisError, OSError) as error:
-                self._note_problem(self._failed(reason_of(error)))
+                self._note_problem(failure(self._name, reason_of(error)))
             except BrokerUnavailable as error:
                 self._note_problem(str(error))
             except Exception:
@@ -307,9 +307,6 @@ class Listener:
                 if not self._is_closed:
                     # No pause behind a connection that has lasted.
                     self._changed.wait(max(0.0, next_attempt - time.monotonic()))
-
-    def _failed(self, reason: str) -> str:
-        return f"The broker at {self._name!r} failed: {reason.rstrip('.')}."
 
     def _note_problem(self, problem: str) -> None:
         """Tell once what is wrong, until all is well again."""
