@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import typing as t
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 import flask_sockets
 
 from .live.clients import WebsocketsClient
-from .process import Process, port_of
+from .process import Process, missing, port_of
 
 pytestmark = [
     pytest.mark.skipif("CI" not in os.environ, reason="It downloads what it installs."),
@@ -32,6 +35,7 @@ NOT_PUBLISHED = (
     ".editorconfig",
     ".gitignore",
     ".pre-commit-config",
+    ".readthedocs.yaml",
 )
 
 
@@ -113,6 +117,25 @@ def test_the_worker_runs_from_the_wheel(python: str, tmp_path: Path) -> None:
     ) as process:
         port = process.wait_for(r"Listening at: http://127\.0\.0\.1:(\d+)")[1]
         assert echoes(int(port))
+
+
+def test_workflows_run_sessions_that_exist() -> None:
+    """Those that a code host runs, which nobody runs here."""
+    if find_spec("nox") is None:
+        missing("The package 'nox' is not installed.")
+    sessions = set()
+    for path in PROJECT.glob(".github/workflows/*.yaml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            pythons = job.get("strategy", {}).get("matrix", {}).get("python", [""])
+            for step in job["steps"]:
+                for name in re.findall(r"nox --session (.*)", step.get("run", "")):
+                    sessions |= {
+                        name.replace("${{ matrix.python }}", python)
+                        for python in pythons
+                    }
+    assert sessions == {"coverage", "tests-3.11", "tests-3.14"}
+    command = [sys.executable, "-m", "nox", "--list", "--session", *sessions]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
 
 
 def test_the_version_is_that_of_the_package(python: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -41,6 +43,22 @@ def test_every_block_has_a_test() -> None:
 def test_the_readme_is_short() -> None:
     """What needs more words stands in docs/, and the README has a link to it."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_links_are_as_the_address_of_the_project_is() -> None:
+    """The index has the README without the files around it. So its links are complete
+    as soon as pyproject.toml says where the project is: CONTRIBUTING.md says how. Until
+    then both are without an address.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    links = re.findall(r"\]\(([^)\s]+)\)", README.text)
+    assert len(links) > 30
+    source = project.get("urls", {}).get("Source")
+    if source is None:
+        assert not [link for link in links if "://" in link]
+    else:
+        allowed = (f"{source}/blob/main/", f"{source}/raw/main/")
+        assert not [link for link in links if not link.startswith(allowed)]
 
 
 # The set-up commands
