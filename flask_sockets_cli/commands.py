@@ -199,6 +199,7 @@ def wsrun_command(
     from .interpreter import can_fork, start_interpreter
     from .listener import open_listener, port_of
     from .settings import UNIX, Settings
+    from .signals import blocked
 
     if cert is not None and cert != "adhoc" and key is None:
         raise click.UsageError(
@@ -224,6 +225,8 @@ def wsrun_command(
     with (
         make_certificate(cert, key) as certificate,
         open_listener(host, port) as listener,
+        # Until the supervisor takes them: a signal is to end all processes in its way.
+        blocked(),
     ):
         # Now: it imports more than what is left to import here, and does so meanwhile.
         interpreter = start_interpreter(listener, fork and can_fork())

@@ -36,7 +36,8 @@ def blocked() -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def handled(handle: t.Callable[[], object]) -> t.Iterator[None]:
-    """Call a function whenever one of the signals comes, in place of what it does.
+    """Call a function whenever one of the signals comes, in place of what it does, or
+    has come while they were blocked.
 
     :param handle: what may be called between any two steps of the main thread.
     """
@@ -50,6 +51,8 @@ def handled(handle: t.Callable[[], object]) -> t.Iterator[None]:
         # Ignored ones stay so: that is how 'nohup' and a script's '&' work.
         if before[number] != signal.SIG_IGN:
             signal.signal(number, call)
+
+    _unblock()
 
     try:
         yield
@@ -75,8 +78,12 @@ def leave_to_supervisor() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             _signal(number, pass_over)
 
+    _unblock()
+
+
+def _unblock() -> None:
+    """Take the signals that have been kept for later, and those to come."""
     if hasattr(signal, "pthread_sigmask"):
-        # They have been blocked until here.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
