@@ -24,7 +24,8 @@ websocket_opened = _signals.signal("websocket-opened")
 #: ``duration``
 #:     The seconds from the handshake to the end of the handler.
 #: ``messages_received``, ``bytes_received``, ``messages_sent``, ``bytes_sent``
-#:     How much went each way: whole messages, and the bytes of their payloads.
+#:     How much went each way: whole messages, and the bytes of their payloads. Of what
+#:     came by topics, the headers of its frames count as well.
 #:
 #: .. versionadded:: 1.0
 websocket_closed = _signals.signal("websocket-closed")
