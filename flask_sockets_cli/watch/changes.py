@@ -21,6 +21,11 @@ _QUIET = 0.01
 _QUIET_UNFINISHED = 0.1
 #: Seconds after which a burst is not waited for any longer.
 _LONGEST_BURST = 0.25
+#: From so many files on a program writes them, such as Git for another branch,
+#: and not a person who saves. It may pause in between, and goes on for longer.
+_MANY = 5
+_QUIET_OF_MANY = 0.1
+_LONGEST_BURST_OF_MANY = 2.0
 #: Seconds of getting to know files until something else has its turn.
 _PATIENCE = 0.01
 #: Seconds from what happens in a directory of libraries to a look at them, and from one
@@ -288,14 +293,18 @@ class Changes:
         if self._due == math.inf:
             self._since = now
 
-        self._code = {**code, **self._code}
-        self._pages.update(dict.fromkeys(pages))
-        quiet = _QUIET
+        for path, served in code.items():
+            self._code.setdefault(path, served)
 
-        if any(map(_is_unfinished, (*self._code, *self._pages))):
+        self._pages.update(dict.fromkeys(pages))
+        quiet, longest = _QUIET, _LONGEST_BURST
+
+        if len(self._code) + len(self._pages) >= _MANY:
+            quiet, longest = _QUIET_OF_MANY, _LONGEST_BURST_OF_MANY
+        elif any(map(_is_unfinished, (*self._code, *self._pages))):
             quiet = _QUIET_UNFINISHED
 
-        self._due = min(now + quiet, self._since + _LONGEST_BURST)
+        self._due = min(now + quiet, self._since + longest)
 
 
 def _is_unfinished(path: str) -> bool:

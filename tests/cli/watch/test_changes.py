@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,27 @@ def test_file_that_was_read_while_it_was_not_itself_is_a_change(
     happen(changes, module)
     changes.learn({str(module): digest(b"")}, ())
     assert changes.fetch().code == [str(module)]
+
+
+def test_program_that_writes_many_files_is_waited_for(
+    changes: Changes, module: Path
+) -> None:
+    """It may pause between two of them, as Git does on a busy machine. One file that is
+    saved is not waited for as long.
+    """
+    module.write_text("new")
+    happen(changes, module)
+    assert changes.due is not None
+    pause_of_one = changes.due - time.monotonic()
+
+    for number in range(10):
+        path = module.with_name(f"module{number}.py")
+        path.write_text("new")
+        before = time.monotonic()
+        happen(changes, path)
+
+    assert changes.due - before > 5 * pause_of_one
+    assert len(changes.fetch().code) == 11
 
 
 def test_many_files_are_got_to_know_bit_by_bit(
