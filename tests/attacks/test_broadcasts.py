@@ -15,8 +15,8 @@ from .attackers import Attacker, running
 from .target import open_names, serve
 
 #: Seconds, in the config of the attacked app.
-PING_INTERVAL = 1.0
-PING_TIMEOUT = 1.5
+PING_INTERVAL = 0.6
+PING_TIMEOUT = 1.0
 
 #: How many of these times a broadcast may take.
 PERIODS = 5

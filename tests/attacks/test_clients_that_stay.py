@@ -17,8 +17,8 @@ from .attackers import Attacker, is_readable, running
 from .target import descriptors, open_names, serve, settled
 
 #: Seconds, in the config of the attacked app.
-PING_INTERVAL = 1.0
-PING_TIMEOUT = 1.5
+PING_INTERVAL = 0.6
+PING_TIMEOUT = 1.0
 
 #: How many of these times an attacker may stay.
 PERIODS = 6
@@ -166,6 +166,7 @@ def attack(way: Way) -> Attacked:
     }
     slow = {client.name for client in SLOW}
     with serve(way, **config) as server:
+        server.get("/")  # Or the worker might still be about to start.
         before = settled(lambda: descriptors(server))
         with running(*(start(server, client) for client in clients)):
             until(lambda: open_names(server) == set(names), "not all have come")

@@ -13,6 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 from ..live.clients import WebsocketsClient, handshake
+from ..live.processes import Server
 from ..live.ways import WORKER, with_tls
 from ..process import PATIENCE
 from .attackers import Attacker, running
@@ -59,14 +60,21 @@ def send_half_of_tls(raw: Attacker, stop: threading.Event) -> None:
     stop.wait()
 
 
+@pytest.fixture(scope="module")
+def server() -> t.Iterator[Server]:
+    """All who don't use TLS attack it, one kind after the other."""
+    with serve(CROWDED) as server:
+        yield server
+
+
+@pytest.mark.xdist_group(__name__)
 @pytest.mark.parametrize(
     "act", [send_half, send_nothing, send_slowly], ids=lambda act: act.__name__
 )
 def test_requests_that_never_end_let_others_in(
-    act: t.Callable[[Attacker, threading.Event], None],
+    server: Server, act: t.Callable[[Attacker, threading.Event], None]
 ) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serve(CROWDED))
         attackers = [
             stack.enter_context(Attacker(server.port)) for _ in range(CONNECTIONS)
         ]
