@@ -196,10 +196,16 @@ def wsrun_command(
     The reloader and debugger are enabled by default with the '--debug' option.
     """
     from .certificate import make_certificate
+    from .files import has_directory
     from .interpreter import can_fork, start_interpreter
     from .listener import open_listener, port_of
     from .settings import UNIX, Settings
     from .signals import blocked
+
+    if not has_directory():
+        raise click.UsageError(
+            "The current directory has been deleted. Change to one that exists."
+        )
 
     if cert is not None and cert != "adhoc" and key is None:
         raise click.UsageError(

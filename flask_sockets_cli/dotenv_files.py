@@ -96,11 +96,12 @@ def read_again(before: dict[str, str], path: str | None, defaults: bool) -> None
         if os.environ.get(name) == value:
             del os.environ[name]
 
-    try:
-        load_dotenv(path, load_defaults=defaults)
-    except TypeError:
-        # Flask 3.0 reads one or the others, and always the others, first.
-        load_dotenv()
+    with contextlib.suppress(FileNotFoundError):  # the current directory is gone
+        try:
+            load_dotenv(path, load_defaults=defaults)
+        except TypeError:
+            # Flask 3.0 reads one or the others, and always the others, first.
+            load_dotenv()
 
-        if path is not None:
-            load_dotenv(path)
+            if path is not None:
+                load_dotenv(path)

@@ -45,6 +45,16 @@ def is_third_party(path: str) -> bool:
     return "site-packages" in parts or "dist-packages" in parts
 
 
+def has_directory() -> bool:
+    """Whether the current directory is still there."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+
+    return True
+
+
 def digest(source: bytes) -> str:
     """What stands for the content of a file."""
     return hashlib.blake2b(source, digest_size=16).hexdigest()

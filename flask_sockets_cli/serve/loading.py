@@ -9,6 +9,7 @@ from flask import Flask
 from flask.cli import NoAppException, ScriptInfo, prepare_import
 from werkzeug.debug import DebuggedApplication
 
+from ..files import has_directory
 from ..settings import Settings
 from .core import is_handshake, run_in_threads
 from .failures import ServerCrashed, app_frames, failed_app, outlive_exits
@@ -62,6 +63,12 @@ def _true_error(error: BaseException) -> BaseException:
         and cause.__traceback__.tb_next is not None
     ):
         error = cause
+
+    if isinstance(error, FileNotFoundError) and not has_directory():
+        return NoAppException(
+            "The directory that 'flask wsrun' was started in has been deleted. Start it"
+            " again in one that exists."
+        )
 
     return error.with_traceback(app_frames(error.__traceback__))
 

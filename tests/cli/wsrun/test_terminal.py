@@ -99,25 +99,55 @@ def test_closed_streams_are_done_without(tmp_path: Path, closed: str) -> None:
         assert process.output == ""
 
 
-@pytest.mark.skipif(
+needs_no_directory = pytest.mark.skipif(
     sys.version_info[:3] == (3, 13, 0),
     reason="Without a working directory, CPython 3.13.0 itself raises a SystemError for"
     " any attribute that a module doesn't have.",
 )
+
+
+@needs_no_directory
 def test_working_directory_may_go(tmp_path: Path) -> None:
     """An app that is elsewhere is reloaded all the same."""
     app = write_app(tmp_path)
     here = tmp_path / "here"
     here.mkdir()
+    (here / ".env").write_text("NAME=value\n")
 
     with wsrun(here, env={"FLASK_APP": str(app)}) as server:
         port = port_of(server)
         shutil.rmtree(here)
         app.write_text(app.read_text().replace("version 1", "version 2"))
-        server.wait_for(r"Detected change in '.*app\.py', reloading")
-        server.wait_for("Reloaded in")
-        assert get(port) == (200, "version 2")
+        until_answered(port, "version 2")
         assert "Traceback" not in server.output
+
+
+@needs_no_directory
+def test_app_that_is_gone_with_the_working_directory_is_told_of(tmp_path: Path) -> None:
+    """There is no way back: a new directory of that name is another one."""
+    here = tmp_path / "here"
+    here.mkdir()
+    write_app(here)
+
+    with wsrun(here) as server:
+        port_of(server)
+        shutil.rmtree(here)
+        server.wait_for(r"^Error: The directory .* has been deleted\. Start it again")
+        server.wait_for(r"could not be loaded")
+        assert "Traceback" not in server.output
+
+
+@needs_no_directory
+def test_without_a_directory_nothing_is_started(tmp_path: Path) -> None:
+    """Where there are no '.env' files to look for, which Flask itself does before."""
+    here = tmp_path / "here"
+    here.mkdir()
+    command = ("/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", FLASK, "wsrun")
+
+    with Process(*command, cwd=here, env={"FLASK_SKIP_DOTENV": "1"}) as process:
+        process.wait_for(r"Error: The current directory has been deleted\. Change")
+        assert process.wait() == 2
+        assert "Traceback" not in process.output
 
 
 ASKING = """
