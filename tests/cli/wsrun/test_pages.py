@@ -169,7 +169,11 @@ class Project:
     def edit(self, path: Path, old: str, new: str) -> None:
         text = path.read_text()
         assert old in text
-        path.write_text(text.replace(old, new))
+        # At once, as editors do it. On a busy machine the server might see the file
+        # empty in between, and have pages loaded once more.
+        draft = self.directory.with_name(f"{self.directory.name}.draft")
+        draft.write_text(text.replace(old, new))
+        draft.replace(path)
 
 
 class Tab:
@@ -195,7 +199,7 @@ class Tab:
                 if json.loads(self.told.pop(0))["version"].startswith(beginning):
                     return
 
-            self.page.wait_for_timeout(10)
+            self.page.wait_for_timeout(20)
 
         raise AssertionError(f"The page was told of no {beginning!r}.")
 
