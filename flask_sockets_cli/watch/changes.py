@@ -26,6 +26,8 @@ _LONGEST_BURST = 0.25
 _MANY = 5
 _QUIET_OF_MANY = 0.1
 _LONGEST_BURST_OF_MANY = 2.0
+#: Seconds from such a burst in which what changes may be the rest of it.
+_AFTER_MANY = 1.0
 #: Seconds of getting to know files until something else has its turn.
 _PATIENCE = 0.01
 #: Seconds from what happens in a directory of libraries to a look at them, and from one
@@ -76,6 +78,8 @@ class Changes:
         # When the burst is over, in the terms of time.monotonic().
         self._due = math.inf
         self._since = 0.0
+        # Until when that goes on which a program has begun, in these terms.
+        self._many_until = 0.0
         # What the server has, as far as it is known, of each file that has changed.
         self._code: dict[str, str | None] = {}
         self._pages: dict[str, None] = {}
@@ -141,6 +145,10 @@ class Changes:
         ]
         pages = [path for path in self._pages if self._contents.differs(path)]
         burst = Burst(self._since, code, pages, libraries)
+
+        if len(code) + len(pages) >= _MANY:
+            self._many_until = now + _AFTER_MANY
+
         self._code.clear()
         self._pages.clear()
         return burst
@@ -299,7 +307,7 @@ class Changes:
         self._pages.update(dict.fromkeys(pages))
         quiet, longest = _QUIET, _LONGEST_BURST
 
-        if len(self._code) + len(self._pages) >= _MANY:
+        if len(self._code) + len(self._pages) >= _MANY or now < self._many_until:
             quiet, longest = _QUIET_OF_MANY, _LONGEST_BURST_OF_MANY
         elif any(map(_is_unfinished, (*self._code, *self._pages))):
             quiet = _QUIET_UNFINISHED
