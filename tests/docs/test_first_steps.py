@@ -23,6 +23,9 @@ pytestmark = pytest.mark.xdist_group(__name__)
 QUICKSTART = Document("docs/quickstart.md")
 TUTORIAL = Document("docs/tutorial.md")
 
+#: Whether a page may send. A person is slower than the handshake, a test isn't.
+IS_OPEN = "socket.readyState === WebSocket.OPEN"
+
 
 def run_tests(folder: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -67,6 +70,7 @@ def test_the_quickstart_leads_to_two_tabs_that_chat(
     with Process(*command, cwd=tmp_path, env={"FLASK_WSRUN_PORT": "0"}) as process:
         url = f"http://127.0.0.1:{port_of(process)}/"
         page = new_page(url)
+        page.wait_for_function(IS_OPEN)
         says(page, "hello")
         sees(page, "hello")
         # Not the test as well: a second reload would close what the tabs have opened.
@@ -75,7 +79,7 @@ def test_the_quickstart_leads_to_two_tabs_that_chat(
         one, two = new_page(url), new_page(url)
         for tab in one, two:
             # A message that is sent before the other tab is there isn't for it.
-            tab.wait_for_function("socket.readyState === WebSocket.OPEN")
+            tab.wait_for_function(IS_OPEN)
         process.rewind()
         process.wait_for(r"(?s)(GET /chat/lobby.*101.*){2}")
         says(one, "Hello!")
