@@ -141,7 +141,10 @@ FLASK_RUN = "flask --app app run --debug"
 WATCHDOG_6 = ["flask", "watchdog<7"]
 
 PEERS = {
-    "ours": Peer(WSRUN, SOCKETS_APP, ["flask", "gevent", "watchdog"], []),
+    # Installed, as people have it: what it consists of is compiled.
+    "ours": Peer(
+        WSRUN, SOCKETS_APP, ["flask", "gevent", "watchdog"], [str(HERE.parent)]
+    ),
     "flask_run": Peer(FLASK_RUN, FLASK_APP, ["flask", "watchdog"], WATCHDOG_6),
     "flask_run_stat": Peer(FLASK_RUN, FLASK_APP, ["flask"], ["flask"]),
     "uvicorn": Peer(
