@@ -196,7 +196,7 @@ class Protocol:
                 if self._is_decoding:
                     return Progress.MORE
             while start < size:
-                if count == FRAMES_AT_ONCE or self._inflated >= INFLATED_AT_ONCE:
+                if count == FRAMES_AT_ONCE:
                     progress = Progress.MORE
                     break
                 whole = None
@@ -204,15 +204,18 @@ class Protocol:
                     whole = frames.read_message(buffer, start, limit)
                 if whole is not None:
                     opcode, payload, end = whole
-                    if len(payload) > DECODED_AT_ONCE:
-                        self._deliver_whole(opcode, payload)
-                    else:
-                        # Here, not in a method: many small messages may come at once.
+                    if len(payload) <= DECODED_AT_ONCE:
+                        # Most messages end here, without another call: there may be
+                        # many small ones.
                         message = payload.decode() if opcode == frames.TEXT else payload
                         if not self.is_discarding:
                             received.messages += 1
                             received.bytes += len(payload)
                             messages.append(message)
+                        start = end
+                        count += 1
+                        continue
+                    self._deliver_whole(opcode, payload)
                     start = end
                 else:
                     header = frames.read_header(buffer, start)
@@ -224,7 +227,8 @@ class Protocol:
                         break
                     start += header.size + header.payload_length
                 count += 1
-                if self._is_decoding:
+                has_inflated_enough = self._inflated >= INFLATED_AT_ONCE
+                if self._is_decoding or (has_inflated_enough and start < size):
                     progress = Progress.MORE
                     break
         except UnicodeDecodeError as error:
