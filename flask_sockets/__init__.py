@@ -47,21 +47,26 @@ def __getattr__(name: str) -> t.Any:
         from .serving.gunicorn import GeventWebSocketWorker
 
         return GeventWebSocketWorker
+
     # An app that is served by threads needn't wait for the import of gevent.
     if name == "WebSocketHandler":
         from .serving.handler import WebSocketHandler
 
         return WebSocketHandler
+
     if name == "WebSocketError":
         from .exceptions import WebSocketError
 
         return WebSocketError
+
     if name in _TESTING:
         from . import testing
 
         return getattr(testing, name)
+
     if name == "__version__":
         from importlib.metadata import version
 
         return version("Flask-Sockets")
+
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -56,6 +56,7 @@ def current_context() -> Context:
     """
     if _HAS_ONE_CONTEXT:
         return _behind(app_ctx)  # type: ignore[no-any-return]
+
     from flask.globals import request_ctx
 
     return _behind(request_ctx)  # type: ignore[no-any-return]
@@ -66,6 +67,7 @@ def active_contexts() -> tuple[t.Any, ...]:
     they are two. They can be compared."""
     if _HAS_ONE_CONTEXT:
         return (_behind(app_ctx),)
+
     from flask.globals import request_ctx
 
     return _behind(app_ctx), _behind(request_ctx)
@@ -150,10 +152,13 @@ def preserve_context(context: Context) -> None:
     Either asks for that in the environment of the request.
     """
     preserve = context.request.environ.get("werkzeug.debug.preserve_context")
+
     if preserve is None:
         return
+
     if not _HAS_ONE_CONTEXT:
         preserve(_behind(app_ctx))
+
     preserve(context)
 
 
@@ -175,7 +180,9 @@ def check_host(context: Context) -> None:
     if "TRUSTED_HOSTS" not in Flask.default_config:
         request = context.request
         trusted = context.app.config.get("TRUSTED_HOSTS")
+
         if trusted is not None:
             request.trusted_hosts = trusted
+
         # Werkzeug checks it when it is asked for.
         _ = request.host

@@ -52,15 +52,20 @@ class Admission:
         """
         places = _places(app_limits, None, address)
         places += _places(route_limits, rule, address)
+
         if not places:
             return None
+
         keys = [place.key for place in places]
         counts = self._counts
+
         with self._lock:
             full = next((p for p in places if counts.get(p.key, 0) >= p.limit), None)
+
             if full is None:
                 for key in keys:
                     counts[key] = counts.get(key, 0) + 1
+
         if full is not None:
             self._tell(full, rule, address, logger)
             raise full.refusal()
@@ -69,6 +74,7 @@ class Admission:
             with self._lock:
                 for key in keys:
                     counts[key] -= 1
+
                     if not counts[key]:
                         del counts[key]
 
@@ -78,16 +84,21 @@ class Admission:
         self, full: _Place, rule: str, address: str | None, logger: Logger
     ) -> None:
         now = time.monotonic()
+
         with self._lock:
             if now < self._told_at.get(full.setting, float("-inf")) + LOG_INTERVAL:
                 return
+
             self._told_at[full.setting] = now
+
         hint = ""
+
         if full.is_of_address:
             hint = (
                 " If that is the address of a proxy, let Werkzeug's 'ProxyFix' find the"
                 " one of the client."
             )
+
         logger.warning(
             "Turned away a WebSocket to %r from %s: there are %s already, as many as %s"
             " allows.%s This is said once a minute.",
@@ -118,6 +129,7 @@ class _Place(t.NamedTuple):
         """What sets the limit."""
         if self.rule is None:
             return f"the config {SETTINGS[self.name]!r}"
+
         return f"{self.name!r} of {self.rule!r}"
 
     def refusal(self) -> HTTPException:
@@ -127,6 +139,7 @@ class _Place(t.NamedTuple):
                 "There are too many connections from this address.",
                 retry_after=RETRY_AFTER,
             )
+
         return ServiceUnavailable(
             "There are too many connections.", retry_after=RETRY_AFTER
         )
@@ -135,13 +148,16 @@ class _Place(t.NamedTuple):
 def _places(limits: Limits, rule: str | None, address: str | None) -> list[_Place]:
     """What a WebSocket has in common with others, as far as that is limited."""
     places = []
+
     if (limit := limits.max_connections) is not None:
         places.append(_Place(rule, limit, "max_connections", rule))
+
     # A proxy at a Unix socket has no address, and its clients are not to be taken for
     # one.
     if (limit := limits.max_connections_per_address) is not None and address:
         key = rule, network_of(address)
         places.append(_Place(key, limit, "max_connections_per_address", rule))
+
     return places
 
 
@@ -153,8 +169,11 @@ def network_of(address: str) -> str:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
+
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
+
     if ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
+
     return str(ipaddress.ip_network((ip, 64), strict=False))

@@ -54,6 +54,7 @@ def build_url(error: Exception, endpoint: str, values: dict[str, t.Any]) -> str:
     """Build ``url_for("sockets.client")``, where the app has nothing of that name."""
     if endpoint != ENDPOINT or not isinstance(error, BuildError) or not error.adapter:
         raise error
+
     adapter = read_map().bind(
         error.adapter.server_name,
         error.adapter.script_name,
@@ -76,12 +77,14 @@ def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     # Modules of other origins are loaded with CORS only, and this one is no secret.
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["X-Content-Type-Options"] = "nosniff"
+
     if environ["PATH_INFO"] == module.path:
         response.cache_control.public = True
         response.cache_control.max_age = FOREVER
         response.cache_control.immutable = True
     else:
         response.cache_control.no_cache = True
+
     response.make_conditional(Request(environ))
     return response(environ, start_response)
 

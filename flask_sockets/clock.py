@@ -20,12 +20,15 @@ def monotonic_time(when: float | datetime.datetime) -> float:
                 f"The time {when} has no time zone. Make it with"
                 " 'datetime.now(timezone.utc)', or give seconds since the epoch."
             )
+
         when = when.timestamp()
     elif isinstance(when, bool) or not isinstance(when, (int, float)):
         raise TypeError(
             "A time is given in seconds since the epoch or as a 'datetime', not"
             f" {when!r}."
         )
+
     if not math.isfinite(when):
         raise ValueError(f"The time {when!r} never comes. Give None for never.")
+
     return time.monotonic() + when - time.time()

@@ -12,6 +12,7 @@ if t.TYPE_CHECKING:
 
 #: Its lines have the level ``INFO``. It is off unless it is set to that level.
 logger = logging.getLogger("flask_sockets.closed")
+
 if logger.level == logging.NOTSET:
     # Not what the root logger has: apps that log everything haven't asked for this.
     logger.setLevel(logging.WARNING)
@@ -29,6 +30,7 @@ def write_closed(path: str, duration: float, ending: Ending) -> None:
     """
     if not logger.isEnabledFor(logging.INFO):
         return
+
     values = {
         "path": path,
         **dataclasses.asdict(ending),

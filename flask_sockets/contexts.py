@@ -61,6 +61,7 @@ def pauses_of(websocket: WebSocket) -> Pauses:
     """The pauses of the handler that begins in this greenlet or thread."""
     if websocket.pauses is None:
         websocket.pauses = Pauses(websocket.connection.transport.identify)
+
     return websocket.pauses
 
 

@@ -41,12 +41,14 @@ def watch_for_held_connections(
     """
     if route in told or not _listen():
         return None
+
     held: set[int] = set()
     _checked_out.set(held)
 
     def look() -> None:
         if not held or route in told or websocket.connection.reader.messages:
             return
+
         told.add(route)
         logger.warning(
             "The handler of the WebSocket %r waits for its client with a database"
@@ -64,22 +66,28 @@ def watch_for_held_connections(
 def _listen() -> bool:
     """Listen to all pools, if there can be any."""
     global _is_listening
+
     if "sqlalchemy" not in sys.modules:
         return False
+
     with _lock:
         if not _is_listening:
             from sqlalchemy import event
             from sqlalchemy.pool import Pool
 
             event.listen(Pool, "checkout", _connection_taken)
+
             for name in ("checkin", "detach", "invalidate"):
                 event.listen(Pool, name, _connection_left)
+
             _is_listening = True
+
     return True
 
 
 def _connection_taken(connection: t.Any, record: t.Any, proxy: t.Any) -> None:
     held = _checked_out.get()
+
     if held is not None:
         held.add(id(record))
         record.record_info[_KEY] = held
@@ -88,5 +96,6 @@ def _connection_taken(connection: t.Any, record: t.Any, proxy: t.Any) -> None:
 def _connection_left(connection: t.Any, record: t.Any, error: t.Any = None) -> None:
     # Not always in the context that it was taken in.
     held = record.record_info.pop(_KEY, None)
+
     if held is not None:
         held.discard(id(record))

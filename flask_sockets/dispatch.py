@@ -70,12 +70,16 @@ class SocketMiddleware:
         if servers.foreign_websocket(environ) is not None:
             # Tell Werkzeug's routing what this request is.
             environ.update(HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade")
+
         if not is_handshake(environ):
             if client_module.is_wanted(environ):
                 return client_module.serve(environ, start_response)
+
             return self.wsgi_app(environ, start_response)
+
         servers.replace_input(environ)
         request = SocketRequest(self.app, environ)
+
         try:
             return request.run(start_response)
         finally:
@@ -120,40 +124,51 @@ class SocketRequest:
         everything cleaned up.
         """
         body: Iterable[bytes] | None = None
+
         try:
             try:
                 self.context.push()
                 response = self.dispatch()
             except Exception as error:
                 self.error = error
+
                 if self.is_left_to_http():
                     response = _flask.handle_exception(self.context, error)
                 else:
                     response = None
                     self.handle_error(error)
+
             if response is not None:
                 body = response(self.environ, start_response)
         except BaseException as error:
             # The server kills the handler, or the app lets exceptions pass.
             self.error = error
+
             if not isinstance(error, Exception):
                 self.set_close(*SERVER_RESTART)
+
             self.finish(timeout=0)
             self.call_on_close()
             raise
         finally:
             if self.websocket is not None:
                 clients.remove(self.websocket)
+
                 if self.opening is not None and self.websocket.accepted:
                     self.tell_closed(self.websocket, self.opening.opened_at)
+
             # A debugger or a test client looks at what was answered with HTTP.
             if not self.handshake.is_switched:
                 _flask.preserve_context(self.context)
+
             if _flask.should_ignore_error(self.app, self.error):
                 self.error = None
+
             self.pop_context(self.error)
+
         if body is not None:
             return body
+
         self.finish()
         start_response("101 Switching Protocols", [])
         return []
@@ -168,6 +183,7 @@ class SocketRequest:
         """How far the handshake has come."""
         if self.opening is not None:
             return self.opening.state
+
         return Handshake.PENDING if self.foreign is None else Handshake.FOREIGN
 
     def is_left_to_http(self) -> bool:
@@ -175,6 +191,7 @@ class SocketRequest:
         greenlet or thread to accept the WebSocket."""
         if self.opening is not None:
             self.opening.refuse()
+
         return not self.handshake.is_switched
 
     def set_close(self, code: int, reason: str = "") -> None:
@@ -187,13 +204,16 @@ class SocketRequest:
         """Close the connection, if it has come to that, and wait for the client."""
         if self.websocket is None or not self.handshake.is_switched:
             return
+
         # The server may have answered a handshake whose handler did nothing.
         self.websocket.ensure_accepted()
         connection = self.websocket.connection
+
         try:
             connection.finish(self.close_code, self.close_reason, **options)
         finally:
             self.topics.count_socket(-1)
+
             if connection.protocol.is_limit_exceeded:
                 self.app.logger.warning(
                     "A client of the WebSocket %r sent a message of more than %s bytes,"
@@ -202,6 +222,7 @@ class SocketRequest:
                     self.request.path,
                     connection.options.max_message_size,
                 )
+
             if connection.is_rate_exceeded:
                 self.app.logger.warning(
                     "A client of the WebSocket %r sent more messages than"
@@ -222,11 +243,13 @@ class SocketRequest:
         """
         app = self.app
         _flask.mark_first_request(app)
+
         try:
             request_started.send(app, _async_wrapper=app.ensure_sync)
             # Before any hook can use a WebSocket that isn't to be had.
             self.open()
             rv = _flask.preprocess_request(self.context)
+
             if rv is None:
                 rv = self.dispatch_request()
         except Exception as error:
@@ -235,19 +258,24 @@ class SocketRequest:
                 rv = None
             else:
                 rv = _flask.handle_user_exception(self.context, error)
+
         if self.websocket is not None:
             self.websocket.end_subscriptions()
+
         if self.is_left_to_http():
             # Without a response Flask says that the view returned none.
             return _flask.finalize_request(
                 self.context, t.cast("ResponseReturnValue", rv)
             )
+
         if rv is not None:
             self.close_instead_of(app.make_response(rv))
+
         if self.websocket is not None:
             self.websocket.ensure_accepted()
             # The client needn't wait for what is still to be cleaned up.
             self.websocket.connection.go_away(self.close_code, self.close_reason)
+
         self.call_on_close()
         self.save_session()
         request_finished.send(
@@ -262,14 +290,19 @@ class SocketRequest:
         """
         if self.foreign is not None:
             return
+
         handover = servers.take_over(self.environ)
+
         if handover is not None and handover.is_upgraded:
             self.create_websocket(handover)
+
         if self.request.routing_exception is not None:
             return
+
         _flask.check_host(self.context)
         self.check_origin()
         self.check_limits()
+
         if handover is None:
             self.app.logger.error(
                 "The WSGI server doesn't let the app use its socket, so the WebSocket"
@@ -278,6 +311,7 @@ class SocketRequest:
                 self.request.path,
             )
             raise ServerCannot("This server doesn't serve WebSockets.")
+
         if not handover.is_upgraded:
             check_request(self.environ)
             self.create_websocket(handover)
@@ -294,8 +328,10 @@ class SocketRequest:
         """
         app_limits = Limits.from_config(self.app.config)
         own_limits = self.route_options.own_limits
+
         if app_limits is NO_LIMITS and own_limits is NO_LIMITS:
             return
+
         self.leave = self.app.extensions["sockets"].admission.enter(
             app_limits,
             str(self.request.url_rule),
@@ -306,8 +342,10 @@ class SocketRequest:
 
     def check_origin(self) -> None:
         allowed = self.app.config["SOCKETS_ALLOWED_ORIGINS"]
+
         if is_origin_allowed(self.environ, allowed):
             return
+
         self.app.logger.warning(
             "Refused a WebSocket to %r from a page of %r. If that page is yours, add"
             " its origin to the list in the app's config 'SOCKETS_ALLOWED_ORIGINS'.",
@@ -320,12 +358,15 @@ class SocketRequest:
         config = self.app.config
         agreed: str | None = None
         extensions: Sequence[Extension] = ()
+
         if config["SOCKETS_COMPRESSION"] and not handover.is_upgraded:
             offers = self.environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
+
             try:
                 agreed, extensions = choose_compression(offers)
             except MalformedOffer as error:
                 raise BadRequest(str(error)) from error
+
         connection = Connection(
             transport_for(handover.socket),
             self.route_options.for_connection(config),
@@ -338,6 +379,7 @@ class SocketRequest:
         )
         self.environ[servers.WEBSOCKET_KEY] = self.websocket
         clients.add(self.websocket, handover.handler)
+
         if self.app.debug:
             self.watch_for_held_connections(self.websocket)
 
@@ -355,16 +397,21 @@ class SocketRequest:
         would stand on the stack that a connection keeps, 6 KiB in all.
         """
         app, request, rule = self.app, self.request, self.request.url_rule
+
         if rule is None:  # Flask raises the routing exception.
             return _flask.dispatch_request(self.context)
+
         stand_in = rule_to_dispatch(app, rule)
         is_flasks = getattr(app.dispatch_request, "__func__", None) is (
             Flask.dispatch_request
         )
+
         if is_flasks and isinstance(app.view_functions[stand_in.endpoint], SocketView):
             return self.call_handler(rule, request.view_args or {})
+
         self.environ[CALL_HANDLER_KEY] = functools.partial(self.call_handler, rule)
         request.url_rule = stand_in
+
         try:
             return _flask.dispatch_request(self.context)
         finally:
@@ -375,16 +422,21 @@ class SocketRequest:
     ) -> ResponseReturnValue | None:
         """Call what the rule is for, with the WebSocket before what a view gets."""
         self.request.url_rule = rule
+
         if isinstance(rule, SocketRule):
             view_func, context = rule.view_func, rule.route_options.context
         else:  # From 'app.route(..., websocket=True)'.
             view_func = self.app.view_functions[rule.endpoint]
             refuse_async(view_func)
             context = Scope.CONNECTION
+
         rv: ResponseReturnValue | None
+
         if context is Scope.MESSAGE:
             self.begin_message_contexts()
+
         self.environ[SERVE_VIEW_KEY] = self.serve_view
+
         try:
             if view_args:
                 rv = view_func(self.argument, **view_args)
@@ -392,13 +444,16 @@ class SocketRequest:
                 rv = view_func(self.argument)
         finally:
             del self.environ[SERVE_VIEW_KEY]
+
         if self.websocket is None:
             return None
+
         if rv is None:
             self.websocket.ensure_accepted()
         elif self.websocket.accepted:
             # 0.2.1 made nothing of what a handler returned.
             rv = None
+
         return rv
 
     def serve_view(self, view: WebSocketView, url_variables: dict[str, t.Any]) -> t.Any:
@@ -407,18 +462,23 @@ class SocketRequest:
         self.begin_message_contexts()
         self.on_close = functools.partial(view.on_close, websocket)
         rv = view.on_open(websocket, **url_variables)
+
         if rv is None or self.handshake.is_switched:
             while (message := websocket.receive()) is not None:
                 view.on_message(websocket, message)
                 del message  # It isn't kept while the next one is waited for.
+
             return None
+
         return rv
 
     def call_on_close(self) -> None:
         """Tell a view that its connection is closed, if it was accepted."""
         on_close, self.on_close = self.on_close, None
+
         if on_close is None or self.websocket is None or not self.websocket.accepted:
             return
+
         try:
             # What went wrong before is none of its business, and was of the others.
             error, self.error = self.error, None
@@ -436,6 +496,7 @@ class SocketRequest:
             self.app.extensions["sockets"].told_of_connections,
             self.app.logger,
         )
+
         if look is not None:
             pauses_of(websocket).before.append(look)
 
@@ -445,8 +506,10 @@ class SocketRequest:
         """Give the handler, which begins in this greenlet or thread, a new context
         whenever it has waited."""
         websocket = self.websocket
+
         if websocket is None or self.contexts is not None:
             return
+
         self.contexts = contexts = MessageContexts(self)
         pauses = pauses_of(websocket)
         pauses.before.insert(0, contexts.leave)
@@ -475,6 +538,7 @@ class SocketRequest:
         except Exception as failure:
             if not self.handshake.is_switched:
                 raise
+
             if not self.tell_test(failure):
                 self.app.logger.exception(
                     "A teardown function of the WebSocket %r failed.",
@@ -484,15 +548,20 @@ class SocketRequest:
     def handle_error(self, error: Exception) -> None:
         """What the handler raised can't be answered with HTTP any more."""
         app = self.app
+
         if isinstance(error, ConnectionClosed) and error.websocket is self.websocket:
             return  # The client went away, and the handler found out by sending.
+
         if isinstance(error, HTTPException):
             self.close_instead_of(app.make_response(error.get_response(self.environ)))
             return
+
         self.error = error
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+
         if not self.tell_test(error):
             _flask.log_exception(self.context, error)
+
         self.set_close(1011, f"{type(error).__name__}: {error}" if app.debug else "")
 
     def tell_test(self, error: Exception) -> bool:
@@ -514,6 +583,7 @@ class SocketRequest:
         connection.go_away(self.close_code, self.close_reason)
         duration = time.monotonic() - opened_at
         write_closed(self.request.path, duration, connection.ending)
+
         try:
             websocket_closed.send(
                 self.app,

@@ -23,6 +23,7 @@ def __getattr__(name: str) -> t.Any:
         from geventwebsocket.exceptions import WebSocketError
 
         return WebSocketError
+
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -34,8 +35,10 @@ def explain_close_code(code: int) -> str:
     """
     if 3000 <= code < 4000:
         return "registered"
+
     if 4000 <= code < 5000:
         return "private use"
+
     return CLOSE_CODE_EXPLANATIONS.get(code, "unknown").removesuffix(" [internal]")
 
 

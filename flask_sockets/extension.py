@@ -97,6 +97,7 @@ class Sockets:
         # What was registered, for each app that comes later.
         self._registrations: list[Callable[[AppSockets], None]] = []
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+
         if app is not None:
             self.init_app(app)
 
@@ -111,8 +112,10 @@ class Sockets:
         """
         if "sockets" not in app.extensions:
             app.extensions["sockets"] = AppSockets(app)
+
             for name, value in DEFAULT_CONFIG.items():
                 app.config.setdefault(name, value)
+
             Limits.from_config(app.config)  # A mistake is found now.
             import_broker(app.config["SOCKETS_BROKER"])
             answer_plain_requests(app)
@@ -120,9 +123,12 @@ class Sockets:
             install_test_client(app)
             app.url_build_error_handlers.append(client_module.build_url)
             run_in_threads(app)
+
         if app in self._apps:
             return
+
         self._apps.add(app)
+
         for register in self._registrations:
             register(app.extensions["sockets"])
 
@@ -174,6 +180,7 @@ class Sockets:
         """
         if view_func is None:
             raise TypeError(f"The WebSocket rule {rule!r} has no 'view_func'.")
+
         self._add_rule(rule, endpoint, view_func, **options)
 
     def _add_rule_of_map(self, rule: Rule) -> None:
@@ -190,10 +197,13 @@ class Sockets:
         **options: t.Any,
     ) -> None:
         refuse_async(view_func)
+
         if "route_options" not in options:
             options["route_options"] = RouteOptions.take_from(rule, options)
+
         if "subprotocols" in options:
             options["subprotocols"] = subprotocol_names(options["subprotocols"])
+
         self._register(
             lambda app_sockets: app_sockets.add_socket_rule(
                 rule,
@@ -369,19 +379,25 @@ class Sockets:
         """The topics of the current app, or of the only one."""
         if has_app_context():
             app = t.cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]
+
             if app in self._apps:
                 return t.cast("AppTopics", app.extensions["sockets"].topics)
+
             raise RuntimeError(
                 f"This 'Sockets' doesn't know the current app, {app.name!r}. Call"
                 " 'sockets.init_app(app)' where the app is made."
             )
+
         apps = list(self._apps)
+
         if len(apps) == 1:
             return t.cast("AppTopics", apps[0].extensions["sockets"].topics)
+
         if not apps:
             raise RuntimeError(
                 "There is no app yet. Call 'sockets.init_app(app)' where it is made."
             )
+
         raise RuntimeError(
             f"There are {len(apps)} apps, and no app context says which one is meant."
             " Do this in 'with app.app_context():'."
@@ -390,4 +406,5 @@ class Sockets:
     def _register(self, register: Callable[[AppSockets], None]) -> None:
         for app in list(self._apps):
             register(app.extensions["sockets"])
+
         self._registrations.append(register)

@@ -88,22 +88,27 @@ def check_request(environ: WSGIEnvironment) -> None:
         raise MethodNotAllowed(
             valid_methods=["GET"], description="A WebSocket handshake uses GET."
         )
+
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
         raise BadRequest(
             "A WebSocket handshake uses HTTP/1.1, not"
             f" {environ.get('SERVER_PROTOCOL')}. If a proxy stands in front of the"
             " server, make it speak HTTP/1.1 to the server."
         )
+
     if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
         raise UpgradeRequired(
             "The only supported version of the WebSocket protocol is 13."
         )
+
     try:
         key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""), validate=True)
     except (binascii.Error, ValueError):
         key = b""
+
     if len(key) != 16:
         raise BadRequest("The 'Sec-WebSocket-Key' header must be 16 bytes in base64.")
+
     if environ.get("CONTENT_LENGTH", "0") not in ("", "0") or environ.get(
         "HTTP_TRANSFER_ENCODING"
     ):
@@ -119,13 +124,16 @@ def subprotocol_names(subprotocols: str | Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(subprotocols, str):
         subprotocols = [subprotocols]
+
     names = tuple(subprotocols)
+
     for name in names:
         if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
             raise ValueError(
                 f"{name!r} is no name of a subprotocol. Give several as a list:"
                 " subprotocols=['v2', 'v1']."
             )
+
     return names
 
 
@@ -139,14 +147,17 @@ def choose_subprotocol(
     :raises ValueError: if the client doesn't offer that.
     """
     offered = _tokens(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))
+
     if demanded is None:
         return next((name for name in supported if name in offered), None)
+
     if demanded not in offered:
         raise ValueError(
             f"The client doesn't offer the subprotocol {demanded!r}: it offers"
             f" {', '.join(map(repr, offered)) or 'none'}. A client given another one"
             " closes the connection."
         )
+
     return demanded
 
 
@@ -159,16 +170,21 @@ def check_headers(headers: Headers) -> list[tuple[str, str]]:
     """
     pairs = headers.items() if hasattr(headers, "items") else headers
     checked = []
+
     for name, value in pairs:
         text = str(value)
+
         if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
             raise ValueError(f"{name!r} can't be the name of a header.")
+
         if _VALUE.fullmatch(text) is None:
             raise ValueError(
                 f"The header {name!r} can't have the value {text!r}: it has a control"
                 " character, or one that isn't in Latin-1."
             )
+
         checked.append((name, text))
+
     return checked
 
 
@@ -189,10 +205,13 @@ def build_answer(
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", accept_key(environ["HTTP_SEC_WEBSOCKET_KEY"])),
     ]
+
     if subprotocol is not None:
         answer.append(("Sec-WebSocket-Protocol", subprotocol))
+
     if extensions is not None:
         answer.append(("Sec-WebSocket-Extensions", extensions))
+
     answer += [
         (name, value)
         for name, value in check_headers(headers)

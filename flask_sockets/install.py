@@ -29,6 +29,7 @@ def answer_plain_requests(app: Flask) -> None:
     ) -> HTTPException | ResponseReturnValue:
         if is_handshake(request.environ):  # It is the other way round.
             return error
+
         # The app may have an error handler for this.
         return _flask.handle_http_exception(_flask.current_context(), UpgradeRequired())
 
@@ -60,14 +61,18 @@ def install_middleware(app: Flask) -> None:
     own = types.MethodType(type(app).wsgi_app, app)
     holder: t.Any = app
     name: str | None = "wsgi_app"
+
     while name is not None and (wrapped := getattr(holder, name)) != own:
         attributes = ("wsgi_app", "app", "application")
         holder = wrapped
         name = next((n for n in attributes if hasattr(holder, n)), None)
+
         if holder is app:  # Middleware that holds the app besides what it wraps.
             name = None
+
     if name is None:
         holder, name = app, "wsgi_app"
+
     middleware = SocketMiddleware(getattr(holder, name), app)
     # The method, not the object: Python calls an object by way of C, and every
     # greenlet that waits below has a copy of its C stack in memory.

@@ -25,11 +25,15 @@ def with_base(cls: type[T], module: str, name: str) -> type[T]:
     :return: a subclass of both; ``cls`` itself as long as the module isn't imported.
     """
     base = getattr(sys.modules.get(module), name, None)
+
     if base is None:
         return cls
+
     key = (cls, name)
+
     if key not in _classes:
         _classes[key] = type(
             cls.__name__, (cls, base), {"__module__": cls.__module__, "__slots__": ()}
         )
+
     return _classes[key]

@@ -42,8 +42,10 @@ class Limits:
             for name, setting in SETTINGS.items()
             if config[setting] is not None
         }
+
         if not values:
             return NO_LIMITS
+
         return cls(
             **{
                 name: read_limit(name, value, f"The config {SETTINGS[name]!r}")
@@ -81,6 +83,7 @@ def read_limit(name: str, value: t.Any, what: str) -> t.Any:
     """
     if value is None:
         return None
+
     return _READERS[name](value, what)
 
 
@@ -89,26 +92,32 @@ def _read_count(value: t.Any, what: str) -> int:
         raise ValueError(
             f"{what} is {value!r}. It is a whole number from 1, or None for no limit."
         )
+
     return value
 
 
 def _read_seconds(value: t.Any, what: str) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+
     if not is_number or not math.isfinite(value) or value <= 0:
         raise ValueError(
             f"{what} is {value!r}. It is a number of seconds, more than 0, or None for"
             " no limit."
         )
+
     return float(value)
 
 
 def _read_rate(value: t.Any, what: str) -> Rate:
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
+
     if match is not None:
         count = int(match[1])
         burst = count if match[3] is None else int(match[3])
+
         if count and burst:
             return Rate(count, _SECONDS[match[2]], burst)
+
     raise ValueError(
         f"{what} is {value!r}. It is a text such as '20/second', '100/minute' or"
         " '1000/hour', with ', burst 50' if more or fewer may come at once, or None for"

@@ -82,22 +82,29 @@ class Opening:
         :raises ValueError: if there can't be such an answer. It is as before.
         """
         self._lock.acquire()
+
         try:
             before = self.state
+
             if before is Handshake.ACCEPTED:
                 return False
+
             if before is Handshake.REFUSED:
                 raise AnsweredWithHTTP
+
             answer = self.make_answer(subprotocol, headers)
             self.state = Handshake.ACCEPTING
+
             try:
                 self.connection.begin(answer)
             except RuntimeError:
                 self.state = before
                 raise
+
             self.state = Handshake.ACCEPTED
         finally:
             self._lock.release()
+
         self.has_opened()
         return True
 
@@ -107,9 +114,11 @@ class Opening:
         :return: whether it is left to HTTP.
         """
         self._lock.acquire()
+
         try:
             if self.state is Handshake.PENDING:
                 self.state = Handshake.REFUSED
+
             return self.state is Handshake.REFUSED
         finally:
             self._lock.release()
@@ -158,6 +167,7 @@ class AppOpening(Opening):
         # The first use of the WebSocket may be in another greenlet or thread, where
         # Flask's context isn't.
         self._variables: contextvars.Context | None = contextvars.copy_context()
+
         if handover.is_upgraded:
             self._remember_session(())
         else:
@@ -189,8 +199,10 @@ class AppOpening(Opening):
         :param context: of the request, the one that is pushed now.
         """
         app, session, saved = context.app, _session_of(context), self._saved_session
+
         if saved is None or app.session_interface.is_null_session(session):
             return
+
         if not saved.save_changes(app, context.request, session):
             app.logger.warning(
                 "The handler of the WebSocket %r changed the session after the"
@@ -204,18 +216,22 @@ class AppOpening(Opening):
         """Do what :meth:`make_answer` does, in Flask's context."""
         environ, is_foreign = self._context.request.environ, self.state is _FOREIGN
         chosen = self.subprotocol
+
         if subprotocol is not None and not is_foreign:
             chosen = choose_subprotocol(environ, (), subprotocol)
+
         # What the caller has got wrong is found before any 'after_request' function
         # has seen a response.
         checked = check_headers(headers or ())
         response = self._context.app.response_class(status=101)
         response.headers.extend(checked)
         response = _flask.process_response(self._context, response)
+
         if is_foreign:  # Nothing of ours reaches the browser, and so no cookie.
             self.save_session(self._context)
             self._remember_session(())
             return b""
+
         answer = build_answer(environ, response.headers, chosen, self._extensions)
         self._remember_session(response.headers.getlist("Set-Cookie"))
         self.subprotocol = chosen
@@ -229,9 +245,11 @@ class AppOpening(Opening):
         app, request = self._context.app, self._context.request
         supported = getattr(request.url_rule, "subprotocols", ())
         app_protocol = getattr(app, "app_protocol", None)
+
         if not supported and app_protocol is not None:
             # This is how gevent-websocket is told.
             supported = [app_protocol(request.environ["PATH_INFO"])]
+
         return choose_subprotocol(request.environ, supported, None)
 
 

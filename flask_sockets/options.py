@@ -33,8 +33,10 @@ class RouteOptions:
         the config of the app.
         """
         limits = Limits.from_config(config)
+
         if self.limits:
             limits = dataclasses.replace(limits, **self.limits)
+
         return Options(
             max_message_size=config["SOCKETS_MAX_MESSAGE_SIZE"],
             max_fragments=config["SOCKETS_MAX_FRAGMENTS"],
@@ -52,6 +54,7 @@ class RouteOptions:
         :raises ValueError: if one has a value that it can't have.
         """
         context = options.pop("context", Scope.CONNECTION.value)
+
         try:
             scope = Scope(context)
         except ValueError:
@@ -60,4 +63,5 @@ class RouteOptions:
                 " 'connection' for one that lasts until the handler returns, or"
                 " 'message' for a new one with each message."
             ) from None
+
         return cls(context=scope, limits=Limits.take_from(rule, options))

@@ -49,11 +49,15 @@ class Origin(t.NamedTuple):
         :param host: what matches the host and the port.
         """
         scheme, _, rest = text.lower().partition("://")
+
         if _SCHEME.fullmatch(scheme) is None:
             return None
+
         split = _split_host(rest, host)
+
         if split is None:
             return None
+
         name, port = split
         return cls(scheme, name, port or _DEFAULT_PORTS.get(scheme))
 
@@ -63,14 +67,18 @@ def _split_host(
 ) -> tuple[str, int | None] | None:
     """Split ``"host:port"``, or return ``None`` if it is anything else."""
     found = pattern.fullmatch(text.lower())
+
     if found is None or len(found[1]) > _MAX_HOST:
         return None
+
     host, port = found[1], int(found[2] or 0)
+
     if host.startswith("["):
         try:
             host = f"[{ipaddress.IPv6Address(host[1:-1])}]"
         except ValueError:
             return None
+
     return host, port or None
 
 
@@ -86,12 +94,16 @@ def is_origin_allowed(environ: WSGIEnvironment, allowed: Origins) -> bool:
     :raises ValueError: if an allowed origin is none.
     """
     origin = environ.get("HTTP_ORIGIN")
+
     if origin is None:  # Not a browser.
         return True
+
     if allowed is None:
         return _is_same_host(environ, origin)
+
     if isinstance(allowed, (str, re.Pattern)):
         allowed = [allowed]
+
     # All are looked at before, so that a mistake among them shows at once.
     matches = [_matches(origin, pattern) for pattern in allowed]
     return any(matches)
@@ -100,10 +112,13 @@ def is_origin_allowed(environ: WSGIEnvironment, allowed: Origins) -> bool:
 def _matches(origin: str, pattern: str | re.Pattern[str]) -> bool:
     if isinstance(pattern, re.Pattern):
         return pattern.fullmatch(origin) is not None
+
     if pattern == "*":
         return True
+
     if pattern in _WITHOUT_HOST:
         return origin == pattern
+
     scheme, host, port = _compile(pattern)
     theirs = Origin.parse(origin)
     return (
@@ -120,13 +135,17 @@ def _compile(pattern: str) -> tuple[str, re.Pattern[str], int | None]:
     :raises ValueError: if it isn't an origin, but for its asterisks.
     """
     text = pattern.rstrip("/") if isinstance(pattern, str) else ""
+
     if not text.isascii():  # Browsers send names as the DNS has them.
         scheme, separator, host = text.partition("://")
+
         try:
             text = f"{scheme}{separator}{host.encode('idna').decode()}"
         except UnicodeError:
             text = ""
+
     origin = Origin.parse(text, _HOST_PATTERN)
+
     if origin is None:
         raise ValueError(
             f"{pattern!r} in 'SOCKETS_ALLOWED_ORIGINS' is not an origin. An origin has"
@@ -135,6 +154,7 @@ def _compile(pattern: str) -> tuple[str, re.Pattern[str], int | None]:
             " for labels, as in 'https://*.example.com'. For anything else, compile a"
             " regular expression."
         )
+
     # Only the first label stands for several. If others could too, a long name that
     # doesn't match would be tried in too many ways.
     labels = [_label(label) for label in origin.host.split(".")]
@@ -145,21 +165,28 @@ def _compile(pattern: str) -> tuple[str, re.Pattern[str], int | None]:
 def _label(pattern: str) -> str:
     if pattern == "*":
         return "[^.]+"
+
     return re.escape(pattern).replace(r"\*", "[^.]*")
 
 
 def _is_same_host(environ: WSGIEnvironment, origin: str) -> bool:
     host = environ.get("HTTP_HOST")
+
     if not host:
         host = f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+
     ours, theirs = _split_host(host), Origin.parse(origin)
+
     if ours is None or theirs is None or theirs.scheme not in _DEFAULT_PORTS:
         return False
+
     our_host, our_port = ours
     # A default port may be left out. Which one that is depends on the scheme the
     # browser sees, and in 'Host' also on the one the server sees.
     their_default = _DEFAULT_PORTS[theirs.scheme]
     our_default = _DEFAULT_PORTS.get(environ["wsgi.url_scheme"])
+
     if our_port is None or our_port == our_default:
         our_port = their_default
+
     return (our_host, our_port) == (theirs.host, theirs.port)

@@ -83,8 +83,10 @@ class SocketRule(Rule):
     ) -> BaseConverter:
         """The converters of ``Sockets.url_map`` apply besides those of the app."""
         own = self.converters.get(converter_name)
+
         if own is not None and own is not Map.default_converters.get(converter_name):
             return own(self.map, *args, **kwargs)
+
         return super().get_converter(variable_name, converter_name, args, kwargs)
 
     def build_compare_key(self) -> tuple[int, int, int]:
@@ -105,8 +107,10 @@ def refuse_async(view_func: ViewFunc) -> None:
     :raises TypeError: if the handler is declared ``async def``.
     """
     function = inspect.unwrap(view_func)
+
     while isinstance(function, functools.partial):
         function = function.func
+
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"The WebSocket handler {default_endpoint(function)!r} is declared with"
@@ -143,12 +147,14 @@ def handler_and_options(rule: Rule) -> tuple[ViewFunc, dict[str, t.Any]]:
     """
     options = {**rule.get_empty_kwargs(), "merge_slashes": rule.merge_slashes}
     view_func = options.pop("endpoint")
+
     if not callable(view_func):
         raise TypeError(
             f"The endpoint of the rule {rule.rule!r} is {view_func!r}. In the 'url_map'"
             " of 'Sockets' it has to be the function that handles the WebSocket. Use"
             " 'Sockets.add_url_rule()' to give the rule a name besides."
         )
+
     return view_func, options
 
 
@@ -168,8 +174,10 @@ class SocketView:
 
     def __call__(self, **view_args: t.Any) -> t.Any:
         call_handler = request.environ.get(CALL_HANDLER_KEY)
+
         if call_handler is None:
             raise UpgradeRequired()
+
         return call_handler(view_args)
 
     def __ne__(self, other: object) -> bool:
@@ -189,6 +197,7 @@ def rule_to_dispatch(app: Flask, rule: Rule) -> Rule:
         other.websocket for other in app.url_map.iter_rules(rule.endpoint)
     ):
         return rule
+
     stand_in = copy.copy(rule)
     stand_in.own_endpoint = rule.endpoint  # type: ignore[attr-defined]
     stand_in.endpoint = DISPATCH_ENDPOINT
@@ -268,14 +277,17 @@ class AppSockets:
             for scoped, nested in app.blueprints.items()
             if scoped not in before
         }
+
         for name in registered:
             # 'url_for' and the command line know nothing of requests, and go by the
             # names of endpoints and groups.
             defaults = app.url_default_functions.pop(SCOPE + name, [])
             app.url_default_functions[name].extend(defaults)
             group = app.cli.commands.pop(SCOPE + name, None)
+
             if group is not None:
                 app.cli.add_command(group, name)
+
         return registered
 
     def add_url_rule(
@@ -289,20 +301,27 @@ class AppSockets:
         """Called by blueprints, with endpoints that begin with their scoped names."""
         if view_func is None or endpoint is None:
             raise TypeError(f"The rule {rule!r} of a blueprint has no view function.")
+
         scope = endpoint.rpartition(".")[0]
+
         if not scope.startswith(SCOPE):
             # What a blueprint records may add rules to the app.
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
+
         endpoint = endpoint.removeprefix(SCOPE)
         blueprint = t.cast("Blueprint | None", self._app.blueprints.get(scope))
+
         if blueprint is not None and view_func == blueprint.send_static_file:
             # Files are for HTTP.
             self._app.add_url_rule(rule, endpoint, view_func, **options)
             return
+
         scopes = [scope]
+
         while "." in scopes[-1]:
             scopes.append(scopes[-1].rpartition(".")[0])
+
         self.add_socket_rule(
             rule, endpoint, view_func, self._converters, scopes=scopes, **options
         )
@@ -317,11 +336,14 @@ class AppSockets:
     ) -> None:
         """Add a rule to the app's URL map, and a function to its view functions."""
         refuse_async(view_func)
+
         # 0.2.1 took these and made nothing of them.
         for name in ("methods", "websocket", "provide_automatic_options"):
             options.pop(name, None)
+
         if "route_options" not in options:
             options["route_options"] = RouteOptions.take_from(rule, options)
+
         endpoint = endpoint or default_endpoint(view_func)
         self._app.url_map.add(
             SocketRule(

@@ -31,6 +31,7 @@ class SavedSession:
         start = f"{app.session_interface.get_cookie_name(app)}="
         #: ``name=value``, ``None`` if the browser has the one that it sent.
         self.cookie: str | None = None
+
         for cookie in cookies:
             if cookie.startswith(start):
                 self.cookie = cookie.partition(";")[0]
@@ -49,23 +50,32 @@ class SavedSession:
             for key in saved.keys() | self.values.keys()
             if saved.get(key) != self.values.get(key)
         }
+
         if not changed:
             return True
+
         stored = self._open(app, request)
+
         if stored is None:
             return False
+
         if had_values and not stored:
             return True
+
         before = _fingerprint(stored)
+
         if had_values and not session:  # The handler has logged the user out.
             stored.clear()
+
         for key in changed:
             if key in session:
                 stored[key] = session[key]
             else:
                 stored.pop(key, None)
+
         if _fingerprint(stored) == before:  # Somebody else has done the same.
             return True
+
         # Not to be sent: the browser has had its answer.
         app.session_interface.save_session(app, stored, app.response_class())
         after = self._open(app, request)
@@ -74,9 +84,11 @@ class SavedSession:
     def _open(self, app: Flask, request: Request) -> SessionMixin | None:
         """Open the session as it is for the next request of the browser."""
         environ = dict(request.environ)
+
         if self.cookie is not None:
             cookies = (self.cookie, environ.get("HTTP_COOKIE"))
             environ["HTTP_COOKIE"] = "; ".join(filter(None, cookies))
+
         next_request = app.request_class(environ)
         next_request.json_module = app.json
         return app.session_interface.open_session(app, next_request)

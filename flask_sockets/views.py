@@ -89,6 +89,7 @@ class WebSocketView:
         """
         for method in (cls.on_open, cls.on_message, cls.on_close):
             refuse_async(method)
+
         make = functools.partial(cls, *class_args, **class_kwargs)
         shared = None if cls.init_every_request else make()
 
@@ -100,6 +101,8 @@ class WebSocketView:
         view.__name__ = name
         view.__doc__ = cls.__doc__
         view.__module__ = cls.__module__
+
         for decorator in cls.decorators:
             view = decorator(view)
+
         return view

@@ -104,6 +104,7 @@ class WebSocket:
             state = f"closed with {self.close_code}"
         else:
             state = "open"
+
         return f"<{type(self).__name__} {self.path!r} {state}>"
 
     # The request
@@ -195,13 +196,18 @@ class WebSocket:
         """
         if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
+
         reader = self.connection.reader
+
         if self._receiver is None:
             self._receiver = self.connection.transport.identify()
+
         pauses = self.pauses
+
         try:
             if pauses is not None:
                 pauses.begin()
+
             message = reader.receive(
                 None if timeout is None else time.monotonic() + timeout
             )
@@ -213,18 +219,23 @@ class WebSocket:
         finally:
             if pauses is not None:
                 pauses.end()
+
         if message is None:
             if self._was_end_told:
                 raise self._closed_error()
+
             self._was_end_told = True
+
         return message
 
     def __iter__(self) -> Iterator[Message]:
         """Receive messages until the connection is closed."""
         while not (self._was_end_told and not self.connection.reader.messages):
             message = self.receive()
+
             if message is None:
                 return
+
             yield message
             del message  # It isn't kept while the next one is waited for.
 
@@ -242,10 +253,13 @@ class WebSocket:
         """
         if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
+
         pauses = self.pauses
+
         try:
             if pauses is not None:
                 pauses.begin()
+
             return self.connection.wait_closed(
                 None if timeout is None else time.monotonic() + timeout
             )
@@ -264,8 +278,10 @@ class WebSocket:
         .. versionadded:: 1.0
         """
         message = self.receive(timeout)
+
         if message is None:
             raise self._closed_error()
+
         return json.loads(message)
 
     # Sending
@@ -289,15 +305,19 @@ class WebSocket:
         """
         if self.opening.state is not _ACCEPTED:
             self.ensure_accepted()
+
         connection = self.connection
+
         if connection.closing.close is not None:
             raise self._closed_error()
+
         if isinstance(message, str):
             payload = message.encode()
             is_text = not binary
         elif isinstance(message, (bytes, bytearray, memoryview)):
             payload = bytes(message)
             is_text = binary is False
+
             if is_text:
                 payload.decode()
         else:
@@ -305,9 +325,11 @@ class WebSocket:
                 "A message is 'str' or 'bytes',"
                 f" not '{type(message).__name__}'. Use 'send_json()' for other values."
             )
+
         if self._subscriber is not None:
             # What this handler has published before comes before.
             self._subscriber.settle()
+
         try:
             connection.writer.write(
                 frames.TEXT if is_text else frames.BINARY,
@@ -354,25 +376,33 @@ class WebSocket:
             payload = message.encode()
         else:
             payload = bytes(memoryview(message))  # Not a number: that makes zeros.
+
         if opcode in (frames.TEXT, frames.BINARY):
             self.send(payload, binary=opcode == frames.BINARY)
             return
+
         if opcode == frames.CLOSE:
             if not payload:
                 self.close()
             else:
                 self.close(int.from_bytes(payload[:2], "big"), payload[2:])
+
             return
+
         if opcode not in (frames.PING, frames.PONG):
             raise ValueError(f"A frame of opcode {opcode!r} can't be sent by itself.")
+
         if len(payload) > frames.MAX_CONTROL_PAYLOAD:
             raise ValueError(
                 "The payload of a ping or pong has at most"
                 f" {frames.MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}."
             )
+
         self.ensure_accepted()
+
         if self.connection.closed is not None:
             raise self._closed_error()
+
         self.connection.send_control(opcode, payload)
 
     # Topics
@@ -466,12 +496,14 @@ class WebSocket:
     def _topics_of_app(self) -> AppTopics:
         if self._app_topics is None:
             raise RuntimeError("This WebSocket was made without an app.")
+
         return self._app_topics
 
     def _as_subscriber(self) -> Subscriber:
         if self._subscriber is None:
             app_topics = self._topics_of_app()
             self._subscriber = app_topics.new_subscriber(self.connection)
+
         return self._subscriber
 
     # The end
@@ -486,21 +518,28 @@ class WebSocket:
         """
         if self.opening.state is Handshake.REFUSED:
             return True
+
         self.ensure_accepted()
         connection = self.connection
         end = connection.closed
+
         if end is None:
             return False
+
         unread = len(connection.reader.messages)
+
         if (
             not unread
             or end.by == "server"
             or self._receiver != connection.transport.identify()
         ):
             return True
+
         now = time.monotonic()
+
         if self._unread_when_asked != unread:
             self._unread_when_asked, self._asked_at = unread, now
+
         return now >= self._asked_at + UNREAD_PATIENCE
 
     @property
@@ -536,6 +575,7 @@ class WebSocket:
         """
         reason = message.decode() if isinstance(message, bytes) else message or ""
         check_close(code, reason)
+
         if self.opening.state is not Handshake.REFUSED:
             self.ensure_accepted()
             self.connection.go_away(code, reason)

@@ -37,6 +37,7 @@ def open_listener(host: str, port: int) -> t.Iterator[socket.socket]:
     if not host.startswith(UNIX):
         with _bind(host, port) as listener:
             yield listener
+
         return
 
     path = os.path.abspath(host.removeprefix(UNIX))

@@ -14,6 +14,7 @@ def is_its_own(websocket: t.Any) -> bool:
     """Whether a WebSocket is one that gevent-websocket speaks."""
     if websocket is None:
         return False
+
     # Imported only where something of that kind is in the request.
     from geventwebsocket.websocket import WebSocket
 

@@ -40,8 +40,10 @@ def tell_of_sync_worker() -> None:
     global _is_sync_told
     sync = worker()
     names = [cls.__name__ for cls in type(sync).__mro__]
+
     if _is_sync_told or "SyncWorker" not in names:
         return
+
     _is_sync_told = True
     sync.log.warning(
         "gunicorn's sync worker serves one WebSocket at a time, and nothing else"

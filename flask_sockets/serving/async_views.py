@@ -25,6 +25,7 @@ def run_in_threads(app: Flask) -> None:
     threads are greenlets.
     """
     to_sync = app.async_to_sync
+
     if not isinstance(to_sync, _Apart):
         app.async_to_sync = _Apart(to_sync)  # type: ignore
 
@@ -40,10 +41,13 @@ class _Apart:
         def run_apart(*args: t.Any, **kwargs: t.Any) -> t.Any:
             if not _threads_are_greenlets():
                 return run(*args, **kwargs)
+
             call = functools.partial(contextvars.copy_context().run, run, *args)
             result, error = _threads().apply(_outcome, (call, kwargs))
+
             if error is not None:
                 raise error
+
             return result
 
         return run_apart
@@ -68,8 +72,10 @@ def _threads_are_greenlets() -> bool:
 def _threads() -> t.Any:
     # Not the hub's own pool, which is small and looks up names.
     global _pool
+
     if _pool is None:
         from gevent.threadpool import ThreadPool
 
         _pool = ThreadPool(MAX_THREADS, idle_task_timeout=10)
+
     return _pool

@@ -47,6 +47,7 @@ class Client:
         """The WebSocket: for its own handler as it is, for others as they need it."""
         if getcurrent() is self._owner:
             return self._websocket
+
         return OthersWebSocket(self._websocket)
 
     def belongs_to(self, websocket: t.Any) -> bool:
@@ -177,8 +178,10 @@ class Handler:
         self.server = _server
         #: The address of the client, or of the proxy it comes through.
         self.client_address: t.Any = ""
+
         with contextlib.suppress(OSError):  # It has gone already.
             self.client_address = sock.getpeername()
+
         #: The WebSocket.
         self.websocket: WebSocket | None = None
 
@@ -197,8 +200,10 @@ def add(websocket: WebSocket, handler: t.Any) -> None:
     """Count a client among those of its handler's server."""
     server = handler.server
     clients = getattr(server, "clients", None)
+
     if not isinstance(clients, Clients):
         clients = server.clients = Clients(clients or {})
+
     clients[_address_of(handler)] = Client(handler.client_address, websocket)
     handler.websocket = websocket
 
@@ -208,6 +213,7 @@ def remove(websocket: WebSocket) -> None:
     address = _address_of(websocket.handler)
     clients = websocket.handler.server.clients
     client = clients.get(address)
+
     if isinstance(client, Client) and client.belongs_to(websocket):
         del clients[address]
 

@@ -25,11 +25,13 @@ def raise_limit() -> int:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _number(hard)
+
     if _number(soft) < wanted:
         # macOS has another limit besides, which it doesn't tell here.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             return wanted
+
     return _number(soft)
 
 
@@ -41,4 +43,5 @@ def connections_within(descriptors: int) -> int:
 def _number(limit: int) -> int:
     if limit == resource.RLIM_INFINITY:
         return MAX_DESCRIPTORS
+
     return min(limit, MAX_DESCRIPTORS)

@@ -27,16 +27,21 @@ def peek(sock: socket.socket, stream: t.Any) -> bytes:
         the body of one of gunicorn's requests.
     """
     early = _gunicorn.peek_early(stream)
+
     if early is not None:
         return early
+
     if not isinstance(stream, io.BufferedReader):
         return b""
+
     # Where the buffer is empty, peek() reads from the socket, and must not wait for it.
     timeout = sock.gettimeout()
     sock.settimeout(0)
+
     try:
         with contextlib.suppress(OSError):  # Nothing there, in the terms of TLS.
             return stream.peek()
+
         return b""
     finally:
         sock.settimeout(timeout)

@@ -53,11 +53,15 @@ def take_leave(patience: float, is_hurried: bool = False) -> None:
     start = time.monotonic()
     told = start if is_hurried else start + patience * TELLING
     cut = start + patience * CUT
+
     while True:
         now = time.monotonic()
         limit = number_due(registry.untold_count(), told - now)
         registry.close_some(limit, *registry.SERVER_RESTART)
+
         if now >= cut:
             break
+
         gevent.sleep(min(INTERVAL, cut - now))
+
     registry.cut_all()

@@ -54,8 +54,10 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
     def handle_request(self) -> t.Any:
         if not self._has_served:
             refusal = self._read_proxy_header()
+
             if refusal is not None:
                 return refusal
+
         return super().handle_request()
 
     def _read_proxy_header(self) -> tuple[str, bytes] | None:
@@ -65,8 +67,10 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
         """
         config = self.server.worker.cfg
         mode = config.proxy_protocol
+
         if mode == "off" or not proxy_protocol.is_next(self.rfile, mode):
             return None
+
         if not proxy_protocol.is_trusted(self.client_address, config.proxy_allow_ips):
             self.server.log.warning(
                 "Refused %r, which speaks the PROXY protocol and isn't among"
@@ -74,26 +78,32 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
                 self.client_address[0],
             )
             return "403", _FORBIDDEN
+
         try:
             self._route = proxy_protocol.read(self.rfile)
         except proxy_protocol.InvalidHeader as error:
             self.server.log.warning("Refused %r: %s", self.client_address, error)
             return "400", _BAD_REQUEST
+
         if self._route is not None:
             self.client_address = self._route.client
+
         return None
 
     def get_environ(self) -> dict[str, t.Any]:
         environ = super().get_environ()
+
         if self._route is not None:
             environ["PROXY_PROTOCOL"] = self._route.protocol
             environ["PROXY_ADDR"] = self._route.proxy[0]
             environ["PROXY_PORT"] = str(self._route.proxy[1])
+
         return environ
 
     def handle_one_response(self) -> None:
         self.server.worker.count_request()
         super().handle_one_response()
+
         if self.server.closed:
             self.close_connection = True
 
@@ -106,11 +116,13 @@ class GunicornHandler(WebSocketHandler, PyWSGIHandler):  # type: ignore[misc]
         # What isn't HTTP at all has no environ, which gunicorn's log relies on.
         if self.environ is None:
             return
+
         environ = self.environ
         self.environ = {
             key: escaped(value) if isinstance(value, str) else value
             for key, value in environ.items()
         }
+
         try:
             PyWSGIHandler.log_request(self)
         finally:
@@ -132,6 +144,7 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
     def waiting(self, sock: socket.socket, is_fresh: bool) -> t.Iterator[None]:
         """Know that a connection has no request meanwhile."""
         self._waiting[sock] = is_fresh
+
         try:
             yield
         finally:
@@ -140,6 +153,7 @@ class GunicornServer(TLSHandshakes, PyWSGIServer):  # type: ignore[misc]
     def do_handle(self, *args: t.Any) -> None:
         super().do_handle(*args)
         assert self.pool is not None  # gunicorn gives us one.
+
         if self.pool.full() and not self._was_full:
             self._was_full = True
             self.log.warning(
@@ -207,6 +221,7 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         """Serve until the worker has to end."""
         if self.cfg.worker_connections == WorkerConnections.default:
             self._raise_connections()
+
         super().run()
 
     def _raise_connections(self) -> None:
@@ -216,8 +231,10 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         """
         descriptors = raise_limit()
         connections = connections_within(descriptors)
+
         if connections > self.worker_connections:
             self.worker_connections = connections
+
         self.log.info(
             "This worker takes up to %d connections, having %d file descriptors."
             " '--worker-connections' sets another number.",
@@ -235,6 +252,7 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         """How long the worker waits for first requests when it stops, in seconds."""
         if self.is_alone:
             return LINGER
+
         patience: float = self.cfg.graceful_timeout
         return max(LINGER, patience * PATIENT_LINGER)
 
@@ -247,6 +265,7 @@ class GeventWebSocketWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     def count_request(self) -> None:
         """Stop when there were as many requests as ``--max-requests`` says."""
         self.nr += 1
+
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self._is_replaced_later = True

@@ -59,15 +59,19 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
         """Read a request in the time that it may take, and answer it."""
         if self.rfile.closed or not self.wait_for_request():
             return None
+
         deadline = gevent.Timeout.start_new(self.request_timeout)
         self._deadline = deadline
+
         try:
             return self.handle_request()
         except gevent.Timeout as timeout:
             if timeout is not deadline:
                 raise
+
             with contextlib.suppress(OSError):
                 self.socket.sendall(_REQUEST_TIMEOUT)
+
             return None
         finally:
             self._end_deadline()
@@ -75,6 +79,7 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
     def wait_for_request(self) -> bool:
         """Wait for the first byte of a request, and say if it has come."""
         seconds = self.idle_timeout if self._has_served else self.request_timeout
+
         try:
             with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
                 return bool(self.rfile.peek(1))
@@ -83,6 +88,7 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
             self.log_error("TLS error from %s: %s", self.client_address, error)
         except OSError:
             pass
+
         return False
 
     def handle_request(self) -> t.Any:
@@ -113,8 +119,10 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
         # Python calls an object by way of C. Every greenlet that waits below has a copy
         # of its C stack in memory, and each switch to it moves that.
         call = self.application.__call__
+
         if isinstance(call, types.MethodType):
             self.application = call
+
         WSGIHandler.run_application(self)
 
     @property
@@ -135,10 +143,12 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
         exc_info: t.Any = None,
     ) -> t.Any:
         write = WSGIHandler.start_response(self, status, headers, exc_info)
+
         if self.code == 101:
             # The WebSocket has sent this long ago. Here it is for the log only.
             self.headers_sent = True
             self.close_connection = True
+
         return write
 
     # The base class keeps upgraded requests out of the log.
@@ -148,6 +158,7 @@ class WebSocketHandler(GeventWebSocketHandler):  # type: ignore[misc]
         """The line of the access log."""
         requestline = self.requestline
         self.requestline = quoted(requestline or "")
+
         try:
             return t.cast(str, super().format_request())
         finally:

@@ -63,24 +63,32 @@ def take_over(environ: WSGIEnvironment) -> Handover | None:
     :return: ``None`` if the server keeps it to itself.
     """
     handler = environ.get(HANDLER_KEY)
+
     if handler is not None:
         early = peek(handler.socket, handler.rfile)
         return Handover(handler.socket, handler, early=early)
+
     stock = environ.get(WEBSOCKET_KEY)
+
     if _gevent_websocket.is_its_own(stock):
         handler = _gevent_websocket.take_from(stock)
         early = peek(handler.socket, handler.rfile)
         return Handover(handler.socket, handler, is_upgraded=True, early=early)
+
     for key in SOCKET_KEYS:
         if key in environ:
             sock = environ[key]
+
             if key.startswith("gunicorn."):
                 watch_for_stop(_gunicorn.is_stopping)
                 _gunicorn.tell_of_sync_worker()
+
             if key != TEST_SOCKET_KEY:
                 watch_for_idle_greenlets(sock)
+
             handler = Handler(environ, sock)
             return Handover(sock, handler, early=peek(sock, environ.get(INPUT_KEY)))
+
     return None
 
 
@@ -98,6 +106,7 @@ def replace_input(environ: WSGIEnvironment) -> None:
 def announce(handler: t.Any) -> None:
     """Tell the server that the handshake of a handler's WebSocket is answered."""
     opened = getattr(handler, "websocket_opened", None)
+
     if opened is not None:  # Only our own handler for gevent's pywsgi wants to know.
         opened(handler.websocket)
 

@@ -36,12 +36,16 @@ def watch_for_idle_greenlets(sock: socket.socket) -> None:
         looks.
     """
     global _looks_left
+
     if not _can_be_idle(sock):
         return
+
     with _lock:
         if not _looks_left:
             return
+
         _looks_left -= 1
+
     _after(PATIENCE, _look)
 
 
@@ -49,9 +53,12 @@ def _can_be_idle(sock: socket.socket) -> bool:
     """Whether somebody has imported gevent, which the server doesn't use."""
     if "gevent.greenlet" not in sys.modules:
         return False
+
     monkey = sys.modules.get("gevent.monkey")
+
     if monkey is not None and monkey.is_module_patched("socket"):
         return False
+
     return not type(sock).__module__.startswith("gevent.")
 
 
@@ -60,12 +67,16 @@ def _look(before: frozenset[int] = frozenset()) -> None:
     global _looks_left, _was_told
     waiting = waiting_greenlets()
     idle = [greenlet for greenlet in waiting if id(greenlet) in before]
+
     if not idle:
         if waiting and not before:
             _after(PATIENCE, _look, frozenset(map(id, waiting)))
+
         return
+
     with _lock:
         was_told, _was_told, _looks_left = _was_told, True, 0
+
     if not was_told:
         logger.warning(
             "A greenlet of gevent never runs: %s. This server handles requests in"

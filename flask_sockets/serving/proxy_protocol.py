@@ -45,6 +45,7 @@ def is_trusted(peer: t.Any, trusted: Iterable[str]) -> bool:
     """
     if not isinstance(peer, tuple):
         return True
+
     address = ipaddress.ip_address(peer[0])
     return any(name == "*" or address in ipaddress.ip_network(name) for name in trusted)
 
@@ -71,20 +72,26 @@ def read(stream: io.BufferedReader) -> Route | None:
     """
     if stream.peek()[:1] == _V1_START[:1]:
         return _parse_v1(stream.readline(_V1_MAX_LENGTH))
+
     header = stream.read(16)
+
     if len(header) < 16 or not header.startswith(_V2_START):
         raise InvalidHeader(f"{header!r} is no header of the PROXY protocol.")
+
     version_and_command, family, length = struct.unpack("!BBH", header[12:])
     return _parse_v2(version_and_command, family, stream.read(length))
 
 
 def _parse_v1(line: bytes) -> Route | None:
     words = line.decode("latin-1").removesuffix("\r\n").split(" ")
+
     if line.endswith(b"\r\n"):
         if words[:2] == ["PROXY", "UNKNOWN"]:
             return None
+
         try:
             start, protocol, client, proxy, client_port, proxy_port = words
+
             if start == "PROXY":
                 return Route(
                     protocol,
@@ -93,27 +100,34 @@ def _parse_v1(line: bytes) -> Route | None:
                 )
         except ValueError:
             pass
+
     raise InvalidHeader(f"{line!r} is no header of the PROXY protocol.")
 
 
 def _check(protocol: str, address: str) -> str:
     versions = {"TCP4": ipaddress.IPv4Address, "TCP6": ipaddress.IPv6Address}
+
     if protocol not in versions:
         raise ValueError(protocol)
+
     return str(versions[protocol](address))
 
 
 def _parse_v2(version_and_command: int, family: int, data: bytes) -> Route | None:
     if version_and_command == 0x20 or (version_and_command, family) == (0x21, 0):
         return None
+
     if version_and_command != 0x21 or family not in _V2_FAMILIES:
         raise InvalidHeader(
             "The header of the PROXY protocol speaks of a version, command or"
             f" transport that isn't known: {version_and_command:#x}, {family:#x}."
         )
+
     protocol, size = _V2_FAMILIES[family]
+
     if len(data) < 2 * size + 4:
         raise InvalidHeader("The header of the PROXY protocol is too short.")
+
     client, proxy = data[:size], data[size : 2 * size]
     client_port, proxy_port = struct.unpack("!HH", data[2 * size : 2 * size + 4])
     return Route(

@@ -29,12 +29,14 @@ class TLSHandshakes(StreamServer):
         arguments["do_handshake_on_connect"] = False
         # An attribute of the server, which its types take for a method.
         wrap = t.cast(t.Any, self).wrap_socket
+
         with contextlib.closing(wrap(client_socket, **arguments)) as sock:
             try:
                 self.shake_hands(sock)
             except OSError as error:
                 self.log_tls_error(address, error)
                 return None
+
             try:
                 return self.handle(sock, address)
             except (ssl.SSLError, ConnectionError) as error:
@@ -48,6 +50,7 @@ class TLSHandshakes(StreamServer):
         """
         seconds = self.handshake_timeout
         too_late = TimeoutError(f"The handshake took longer than {seconds:g} seconds.")
+
         with gevent.Timeout(seconds, too_late):
             sock.do_handshake()
 

@@ -76,10 +76,13 @@ class SocketTestClientMixin(_ClientBase):
         sent.setdefault("Connection", "Upgrade")
         sent.setdefault("Sec-WebSocket-Version", "13")
         offered = list(subprotocols)
+
         if offered:
             sent["Sec-WebSocket-Protocol"] = ", ".join(offered)
+
         if origin is not None:
             sent["Origin"] = origin
+
         options.setdefault("environ_base", {})
         options["environ_base"] = {**self.environ_base, **options["environ_base"]}
         options.setdefault("multithread", True)
@@ -115,8 +118,10 @@ def socket_client_class(cls: type[FlaskClient] | None) -> type[FlaskClient]:
     """The class of an app's test client, with WebSockets."""
     if cls is None or cls is FlaskClient:
         return SocketTestClient
+
     if not isinstance(cls, type) or issubclass(cls, SocketTestClientMixin):
         return cls
+
     # The app's own class goes first in everything else.
     names = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     return type(cls.__name__, (cls, SocketTestClientMixin), names)

@@ -97,12 +97,16 @@ class Peer:
         stands for a connection that was cut (RFC 6455 section 7.1.5)."""
         engine = self._engine
         received, sent = engine.close_rcvd, engine.close_sent
+
         if received is not None and engine.close_rcvd_then_sent is not False:
             return received
+
         if sent is not None:
             return sent
+
         if engine.state in (CONNECTING, OPEN):
             return None
+
         return Close(1006, "")
 
     # Messages
@@ -115,11 +119,14 @@ class Peer:
         with self._locked():
             if self._engine.state is not OPEN:
                 return False
+
             if isinstance(message, str):
                 self._engine.send_text(message.encode())
             else:
                 self._engine.send_binary(message)
+
             self._flush()
+
         return True
 
     def wait_sent(self, timeout: float | None) -> bool:
@@ -129,12 +136,16 @@ class Peer:
         :return: ``False`` if time was up.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+
         while self._unsent:
             if deadline is not None and time.monotonic() > deadline:
                 return False
+
             self.transport.wait_writable(RETRY)
+
             with self._locked():
                 self._flush()
+
         return True
 
     def receive(self, timeout: float | None) -> str | bytes | None:
@@ -145,8 +156,10 @@ class Peer:
         :raises TimeoutError: if time was up. Nothing is lost.
         """
         item = self._inbox.get(timeout)
+
         if item is None:
             return None
+
         opcode, payload = item
         return payload.decode() if opcode is Opcode.TEXT else payload
 
@@ -192,13 +205,16 @@ class Peer:
             data = self.transport.receive(READ_SIZE)
         except OSError:
             data = b""
+
         with self._locked():
             if data:
                 self._engine.receive_data(data)
             elif data is not None:
                 self._engine.receive_eof()
+
             events = self._engine.events_received()
             self._flush()
+
         for event in events:
             if isinstance(event, Response):
                 self.response = event
@@ -214,8 +230,10 @@ class Peer:
             return
         elif frame.opcode is not Opcode.CONT:
             return
+
         opcode, parts = self._fragments
         parts.append(bytes(frame.data))
+
         if frame.fin:
             self._inbox.put((opcode, b"".join(parts)))
 
@@ -224,6 +242,7 @@ class Peer:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self._lock.acquire()
+
         try:
             yield
         finally:
@@ -233,11 +252,14 @@ class Peer:
         """Give the kernel what it takes of what is to be sent."""
         for data in self._engine.data_to_send():
             self._unsent += data  # An empty one would end the stream. So do we.
+
         try:
             while self._unsent:
                 size = self.transport.send(bytes(self._unsent[:READ_SIZE]))
+
                 if not size:
                     return
+
                 del self._unsent[:size]
         except OSError:
             self._unsent.clear()  # The reader finds out why.
@@ -264,14 +286,20 @@ class _Inbox:
         :raises TimeoutError: if none came in so many seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+
         while True:
             self._has_come.clear()
+
             # What has come before that is seen here, and what comes later sets it.
             with contextlib.suppress(IndexError):
                 item = self._items.popleft()
+
                 if item is None:
                     self.put(None)
+
                 return item
+
             left = None if deadline is None else deadline - time.monotonic()
+
             if not self._has_come.wait(left if left is None else max(left, 0)):
                 raise TimeoutError

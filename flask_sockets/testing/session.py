@@ -56,8 +56,10 @@ class HandshakeRejected(Exception):
 
     def __init__(self, response: TestResponse) -> None:
         text = " ".join(response.get_data(as_text=True).split())
+
         if len(text) > 200:
             text = f"{text[:200]}..."
+
         super().__init__(
             f"The app answered the handshake of {response.request.path!r} with"
             f" {response.status}{f': {text}' if text else '.'}"
@@ -110,6 +112,7 @@ class SocketTestSession:
             state = "open"
         else:
             state = f"closed with {self.close_code}"
+
         return f"<{type(self).__name__} {self._path!r} {state}>"
 
     # The with block
@@ -119,9 +122,11 @@ class SocketTestSession:
             raise RuntimeError(
                 "A session can be entered once. Call 'client.websocket()' again."
             )
+
         request = self._make_request()
         # Nothing that was made may be left when something fails from here on.
         self._start(request.environ)
+
         try:
             if not self._peer.settled.wait(self._timeout):
                 raise TimeoutError(
@@ -129,11 +134,14 @@ class SocketTestSession:
                     f" within {self._timeout:g} seconds. It does so when it first uses"
                     " the WebSocket, or calls 'accept()'.\n" + self._where()
                 )
+
             self._take_response(request)
         except BaseException:
             with contextlib.suppress(TimeoutError):
                 self._end(GRACE)
+
             raise
+
         return self
 
     def __exit__(
@@ -143,6 +151,7 @@ class SocketTestSession:
         tb: TracebackType | None,
     ) -> None:
         self._peer.close(1000, "")
+
         try:
             # A test that has failed has waited already.
             self._end(self._timeout if exc_value is None else GRACE)
@@ -150,18 +159,22 @@ class SocketTestSession:
         except BaseException as error:
             if exc_value is None:
                 raise
+
             if isinstance(exc_value, ConnectionClosed) and exc_value.websocket is self:
                 # The test has failed since the connection was closed by this error.
                 raise error from None
+
             _add_note(exc_value, error)
 
     def _make_request(self) -> Request:
         self._headers.setdefault("Sec-WebSocket-Key", generate_key())
         builder = self._make_builder(headers=self._headers)
+
         try:
             request = builder.get_request()
         finally:
             builder.close()
+
         # 'with client:' is for views: it would keep a context of another thread.
         request.environ.pop("werkzeug.debug.preserve_context", None)
         self._client._add_cookies_to_wsgi(request.environ)
@@ -194,15 +207,19 @@ class SocketTestSession:
         :raises HandshakeRejected: if it is no WebSocket.
         """
         raw = self._peer.response
+
         if raw is not None:
             headers = Headers(raw.headers.raw_items())
             answer: _Answer = [], f"{raw.status_code} {raw.reason_phrase}", headers
         else:
             # The app has returned: the reader has seen the end of the stream.
             self._raise_error()
+
             if self._answer is None:
                 raise RuntimeError("The app neither answered the handshake nor failed.")
+
             answer = self._answer
+
         self._client._update_cookies_from_response(
             request.host.partition(":")[0],
             request.path,
@@ -210,10 +227,13 @@ class SocketTestSession:
         )
         response = self._client.response_wrapper(*answer, request=request)
         response.json_module = self._app.json  # type: ignore[assignment]
+
         if raw is None:
             raise HandshakeRejected(response)
+
         if self._peer.handshake_error is not None:
             raise self._peer.handshake_error
+
         self.response = response
 
     def _end(self, timeout: float | None) -> None:
@@ -223,22 +243,29 @@ class SocketTestSession:
         :raises TimeoutError: if the handler hangs.
         """
         message = None
+
         if not self._done.wait(timeout):
             message = (
                 f"The handler of {self._path!r} didn't end within"
                 f" {timeout:g} seconds of the end of its connection.\n" + self._where()
             )
+
         self._state = _State.LEFT
         # A thread can't be ended. The loss of the connection may do it.
         self._peer.cut()
+
         if message is not None and not self._done.wait(GRACE):
             kill = getattr(self._app_task, "kill", None)
+
             if kill is not None:
                 self._is_killed = True
                 kill(timeout=GRACE)
+
         if message is None:
             self._app_task.join(GRACE)
+
         self._peer.release(GRACE)
+
         if message is not None:
             raise TimeoutError(message)
 
@@ -273,10 +300,13 @@ class SocketTestSession:
         :return: ``False`` if the app is to log it.
         """
         propagate = self._app.config["PROPAGATE_EXCEPTIONS"]
+
         if propagate is None:
             propagate = self._app.testing or self._app.debug
+
         if propagate:
             self._error = self._error or error
+
         return bool(propagate)
 
     def _raise_error(self) -> None:
@@ -288,21 +318,26 @@ class SocketTestSession:
     def _where(self) -> str:
         """Where the handler stands, to be read by people."""
         frame: FrameType | None
+
         if isinstance(self._app_task, threading.Thread):
             frame = sys._current_frames().get(self._app_task.ident or 0)
         else:
             frame = getattr(self._app_task, "gr_frame", None)
+
         if self._done.is_set() or frame is None:
             return "The handler has ended."
+
         stack = traceback.extract_stack(frame)
         package = os.path.dirname(os.path.dirname(__file__))
         ours = [e.name if e.filename.startswith(package) else "" for e in stack]
+
         # What is of interest begins where this package calls the handler, and ends
         # where the handler calls this package. The app may hang elsewhere: in a hook.
         if "call_handler" in ours:
             first = ours.index("call_handler") + 1
             last = next((i for i in range(first, len(ours)) if ours[i]), len(ours))
             stack = traceback.StackSummary.from_list(stack[first:last] or stack)
+
         lines = "".join(traceback.format_list(stack)).rstrip()
         return f"It stands here (most recent call last):\n{lines}"
 
@@ -318,6 +353,7 @@ class SocketTestSession:
         """
         self._check_entered()
         self._raise_error()
+
         if isinstance(message, (bytearray, memoryview)):
             message = bytes(message)
         elif not isinstance(message, (str, bytes)):
@@ -325,8 +361,10 @@ class SocketTestSession:
                 "A message is 'str' or 'bytes',"
                 f" not '{type(message).__name__}'. Use 'send_json()' for other values."
             )
+
         if not self._peer.send(message):
             raise self._closed_error()
+
         if not self._peer.wait_sent(self._timeout):
             raise TimeoutError(
                 f"The handler of {self._path!r} didn't receive what was sent within"
@@ -349,6 +387,7 @@ class SocketTestSession:
         """
         self._check_entered()
         timeout = self._timeout if timeout is None else timeout
+
         try:
             message = self._peer.receive(timeout)
         except TimeoutError:
@@ -357,9 +396,11 @@ class SocketTestSession:
                 f"The handler of {self._path!r} sent no message within"
                 f" {timeout:g} seconds.\n" + self._where()
             ) from None
+
         if message is None:
             self._raise_error()
             raise self._closed_error()
+
         return message
 
     def receive_json(self, timeout: float | None = None) -> t.Any:
@@ -381,7 +422,9 @@ class SocketTestSession:
             except ConnectionClosed as error:
                 if error.websocket is not self or error.code != 1000:
                     raise
+
                 return
+
             yield message
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -135,6 +135,7 @@ class AppTopics:
                     self._broker = self.start_broker(
                         LocalSockets(self._app, self._fanout, self.stats)
                     )
+
         return self._broker
 
     def start_broker(self, receiver: Receiver) -> Broker:
@@ -184,25 +185,31 @@ class AppTopics:
     ) -> None:
         topic = self.rules.match(name)
         limit = self._app.config["SOCKETS_MAX_OUTBOX"]
+
         if len(payload) > limit:
             raise ValueError(
                 f"The message to the topic {name!r} has {len(payload)} bytes. At most"
                 f" {limit} fit into the outbox of a socket: make it smaller, or set"
                 " 'SOCKETS_MAX_OUTBOX' in the app's config."
             )
+
         broker = self.broker
         sender_id = ""
+
         if sender is not None and name in sender.groups:
             self._fanout.add_sender(sender)
             sender_id = sender.id
+
         broker.publish(Publication(name, kind, payload, sender_id), topic.options)
         count = self._fanout.count_published()
+
         if not count % PUBLICATIONS_PER_TURN or self._fanout.is_full:
             self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
         """Let those run who send what was published, if there is much of it."""
         give_up = time.monotonic() + MAX_PUBLISHER_WAIT
+
         while give_way() and self._fanout.is_full and time.monotonic() < give_up:
             pass
 
@@ -270,24 +277,30 @@ class AppTopics:
         self._warn_of_others(websocket.environ)
         new = [topic for topic in topics if topic.name not in subscriber.groups]
         limit = self._app.config["SOCKETS_MAX_TOPICS"]
+
         if len(subscriber.groups) + len(new) > limit:
             raise ValueError(
                 f"A WebSocket can be subscribed to {limit} topics. For more of them,"
                 " set 'SOCKETS_MAX_TOPICS' in the app's config."
             )
+
         for topic in new:
             topic.authorize()
+
         try:
             self._add(subscriber, new, envelope)
+
             try:
                 recoveries = {
                     topic.name: self._recover(subscriber, topic, new, history, since)
                     for topic in topics
                     if topic.options.history
                 }
+
                 if member is not None:
                     for topic in topics:
                         self._join(subscriber, topic.name, member, info)
+
                 websocket.ensure_accepted()
                 subscriber.accept()
             except BaseException:
@@ -296,8 +309,10 @@ class AppTopics:
         except BrokerUnavailable as error:
             if not websocket.accepted:
                 raise ServiceUnavailable(retry_after=RETRY_AFTER) from error
+
             websocket.close(*TRY_AGAIN)
             raise ConnectionClosed(*TRY_AGAIN, websocket) from error
+
         subscriber.watch()
         self._fanout.open_later(subscriber, [topic.name for topic in new])
         reads = {topic.name: recoveries.get(topic.name) for topic in topics}
@@ -319,7 +334,9 @@ class AppTopics:
         """
         if not environ.get("wsgi.multiprocess") or self._has_warned:
             return
+
         self._has_warned = True
+
         if isinstance(self.broker, MemoryBroker):
             self._app.logger.warning(
                 "The server has several processes, and what is published in this one"
@@ -333,19 +350,24 @@ class AppTopics:
         """Find the topics, and what is wrong with the arguments."""
         if not names:
             raise TypeError("'subscribe()' needs at least one topic.")
+
         topics = [self.rules.match(name) for name in dict.fromkeys(names)]
         check_count(history, "history")
+
         if member is None:
             if info is not None:
                 raise TypeError("The 'info' is about a member: give 'member' as well.")
         else:
             check_name(member, "member")
             check_info(info)
+
         for topic in topics:
             if history:
                 _check_history(topic)
+
             if member is not None:
                 _check_presence(topic)
+
         return topics
 
     def _add(
@@ -355,6 +377,7 @@ class AppTopics:
         broker = self.broker
         names = [topic.name for topic in topics]
         subscriber.uncounted += tuple(names)
+
         # Before the broker has subscribed, so that nothing is missed.
         for topic in topics:
             self._fanout.add(
@@ -363,6 +386,7 @@ class AppTopics:
                 is_enveloped=envelope,
                 overflow=Overflow(topic.options.overflow),
             )
+
         try:
             broker.subscribe({topic.name: topic.options for topic in topics})
         except BaseException:
@@ -373,6 +397,7 @@ class AppTopics:
             subscriber.uncounted = tuple(
                 name for name in subscriber.uncounted if name not in done
             )
+
         # The connection may have been closed meanwhile.
         broker.unsubscribe([name for name in names if name not in subscriber.groups])
 
@@ -386,10 +411,12 @@ class AppTopics:
     ) -> Recovery:
         """Let a socket have what it missed of a topic."""
         options = topic.options
+
         if topic not in new:
             # It gets everything already.
             read = self.broker.read_history(topic.name, options, 0)
             return dataclasses.replace(read, recovered=True)
+
         text = since.get(topic.name) if isinstance(since, Mapping) else since
         position = Position.parse(text)
         read = self.broker.read_history(topic.name, options, history, position)
@@ -400,18 +427,21 @@ class AppTopics:
         """End subscriptions of a socket."""
         for name in names:
             check_name(name)
+
         subscriber.settle()
         self._leave(subscriber, self._remove(subscriber, names))
 
     def end(self, subscriber: Subscriber) -> None:
         """The handler of a socket has returned, and so end its subscriptions."""
         self._leave(subscriber, self._remove(subscriber))
+
         if subscriber.leaving is not None:
             subscriber.leaving.join(LEAVING_TIMEOUT)
 
     def _socket_closed(self, subscriber: Subscriber) -> None:
         """The connection is closed. This must not block, so others do what might."""
         members = self._remove(subscriber)
+
         if members:
             subscriber.leaving = subscriber.connection.transport.spawn(
                 functools.partial(self._leave, subscriber, members)
@@ -423,15 +453,20 @@ class AppTopics:
         """End subscriptions, and say as which members the socket is to leave."""
         if names is None:
             names = list(subscriber.groups)
+
         removed = self._fanout.remove(subscriber, names)
         counted = [name for name in removed if name not in subscriber.uncounted]
+
         if counted:
             self.broker.unsubscribe(counted)
+
         members = {}
+
         if subscriber.members is not None:
             for name in removed:
                 if (member := subscriber.members.pop(name, None)) is not None:
                     members[name] = member
+
         return members
 
     # Presence
@@ -441,12 +476,17 @@ class AppTopics:
     ) -> None:
         if subscriber.members is None:
             subscriber.members = {}
+
         before = subscriber.members.get(name)
+
         if before is not None and before[0] != member:
             self._leave(subscriber, {name: before})
+
         subscriber.members[name] = member, info
+
         if self.broker.join(name, member, info, subscriber.id):
             member_joined.send(self._app, topic=name, member=member, info=info)
+
         if name not in subscriber.groups:  # The connection was closed meanwhile.
             self._leave(subscriber, {name: (member, info)})
 
@@ -459,6 +499,7 @@ class AppTopics:
                 has_left = self.broker.leave(name, member, subscriber.id)
             except BrokerUnavailable:
                 continue  # It sees to that later.
+
             if has_left:
                 tell_left(self._app, name, member, info)
 

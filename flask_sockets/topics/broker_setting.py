@@ -34,14 +34,18 @@ def make_broker(setting: t.Any, prefix: str) -> Broker:
     """
     if isinstance(setting, Broker):
         return setting
+
     if setting == "memory://":
         return MemoryBroker()
+
     # A URL may hold a password.
     scheme = setting.partition(":")[0] if isinstance(setting, str) else setting
+
     if scheme in REDIS_SCHEMES:
         from .redis import RedisBroker
 
         return RedisBroker(setting, prefix)
+
     raise ValueError(
         f"There is no broker for {scheme!r}. Set 'SOCKETS_BROKER' in the app's config"
         " to 'memory://', to a URL such as 'redis://localhost', or to a 'Broker' of"

@@ -110,12 +110,16 @@ class Fanout:
     ) -> None:
         """Subscribe a socket. What is published waits until :meth:`open` is called."""
         transport = subscriber.connection.transport
+
         with self._mutex:
             lane = self._lanes.get(transport.scheduler)
+
             if lane is None:
                 lane = Lane(transport, self.deliver, self.end_turn)
                 self._lanes[transport.scheduler] = lane
+
             groups = self._groups.setdefault(topic, [])
+
             for group in groups:
                 if group.lane is lane and group.is_enveloped == is_enveloped:
                     break
@@ -123,6 +127,7 @@ class Fanout:
                 group = Group(topic, lane, is_enveloped, overflow)
                 groups.append(group)
                 lane.group_count += 1
+
             group.waiting[subscriber] = Waiting(subscriber)
             subscriber.groups[topic] = group
             subscriber.lane = lane
@@ -139,18 +144,23 @@ class Fanout:
         with self._mutex:
             group = subscriber.groups.get(topic)
             waiting = None if group is None else group.waiting.get(subscriber)
+
             if group is None or waiting is None:
                 return True  # The socket has ended.
+
             kept = waiting.take()
             later = [entry for entry in kept if _is_after(entry[0], read.position)]
             frames = [(p.place, group.encode(p)) for p in read.publications] + later
             room = self._max_outbox - subscriber.size
             first = len(frames)
+
             while first > 0 and room >= len(frames[first - 1][1]):
                 first -= 1
                 room -= len(frames[first][1])
+
             for entry in frames[first:]:
                 waiting.add(*entry)
+
             return first == 0
 
     def open(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
@@ -166,21 +176,26 @@ class Fanout:
     def _open_all(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         for topic in topics:
             group = subscriber.groups.get(topic)
+
             if group is not None:
                 self._open(subscriber, group)
 
     def _open(self, subscriber: Subscriber, group: Group) -> None:
         lane = group.lane
         lane.turn.acquire()
+
         try:
             batch = self._make_live(subscriber, group)
+
             for part in batch.cut() if batch.entries else ():
                 waiting = group.waiting.get(subscriber)
                 is_ending = waiting is not None and waiting.is_ending
+
                 if is_ending or subscriber in group.live:
                     self._offer(group, part, Flat.of([subscriber]), batch)
         finally:
             lane.turn.release()
+
         self.end_turn(lane)
 
     def _make_live(self, subscriber: Subscriber, group: Group) -> Batch:
@@ -192,20 +207,26 @@ class Fanout:
         :return: what waited for it, which it is to get first.
         """
         batch = Batch()
+
         while True:
             # What the others are still to get waits for this one already.
             self.deliver(group.lane)
+
             with self._mutex:
                 if group in group.lane.pending:
                     continue  # Another thread has published something meanwhile.
+
                 waiting = group.waiting.get(subscriber)
+
                 if waiting is not None:  # Not opened before, and still subscribed.
                     for _, frame in waiting.take():
                         batch.add(frame)
+
                     if not waiting.is_ending:
                         del group.waiting[subscriber]
                         group.live[subscriber] = None
                         group.flat = None
+
                 return batch
 
     def remove(self, subscriber: Subscriber, topics: Iterable[str]) -> list[str]:
@@ -214,32 +235,42 @@ class Fanout:
         :return: the topics of those that it was subscribed to.
         """
         removed = []
+
         with self._mutex:
             for topic in topics:
                 group = subscriber.groups.pop(topic, None)
+
                 if group is not None:
                     self._remove(subscriber, group)
                     removed.append(topic)
+
             if not subscriber.groups:
                 self._senders.pop(subscriber.id, None)
+
         return removed
 
     def _remove(self, subscriber: Subscriber, group: Group) -> None:
         self._subscription_count -= 1
         waiting = group.waiting.pop(subscriber, None)
+
         if waiting is not None:
             waiting.take()
         elif subscriber in group.live:
             del group.live[subscriber]
             group.flat = None  # The list would keep the connection in memory.
+
         if group.live or group.waiting:
             return
+
         groups = self._groups[group.topic]
         groups.remove(group)
+
         if not groups:
             del self._groups[group.topic]
+
         lane = group.lane
         lane.group_count -= 1
+
         if not lane.group_count:
             for scheduler, other in list(self._lanes.items()):
                 if other is lane:
@@ -259,12 +290,15 @@ class Fanout:
             for group in self._groups.get(topic, ()):
                 lane = group.lane
                 lane.pending.setdefault(group, Batch()).is_last = True
+
                 for waiting in group.waiting.values():
                     waiting.is_ending = True
+
                 lane.ending += [
                     (subscriber, group, code, reason)
                     for subscriber in (*group.live, *group.waiting)
                 ]
+
         self.flush()
 
     # What is published
@@ -279,22 +313,30 @@ class Fanout:
         """Take a publication, to be delivered after :meth:`flush`."""
         with self._mutex:
             groups = self._groups.get(publication.topic)
+
             if groups is None:
                 return
+
             sender = self._senders.get(publication.sender)
             frames: dict[bool, bytes] = {}
+
             for group in groups:
                 frame = frames.get(group.is_enveloped)
+
                 if frame is None:
                     frame = frames[group.is_enveloped] = group.encode(publication)
+
                 if group.live:
                     lane = group.lane
                     batch = lane.pending.get(group)
+
                     if batch is None:
                         batch = lane.pending[group] = Batch()
+
                     if not batch.is_last:
                         batch.add(frame, sender)
                         lane.size += len(frame)
+
                 for waiting in group.waiting.values():
                     if waiting.subscriber is not sender:
                         self._keep(group, waiting, publication.place, frame)
@@ -304,16 +346,21 @@ class Fanout:
     ) -> None:
         """Keep a publication for one that gets nothing now."""
         subscriber = waiting.subscriber
+
         if waiting.is_ending:
             return
+
         if waiting.is_behind:
             self.stats.dropped += waiting.drop(len(waiting.entries))
+
         if subscriber.size + len(frame) > self._max_outbox:
             if group.overflow is Overflow.DROP:
                 self.stats.dropped += 1
                 return
+
             if group.overflow is Overflow.LATEST:
                 self.stats.dropped += waiting.drop(len(waiting.entries))
+
         if subscriber.size + len(frame) > self._max_outbox:
             group.lane.slow.append(subscriber)
         else:
@@ -338,6 +385,7 @@ class Fanout:
         opening, subscriber.opening = subscriber.opening, ()
         self._open_all(subscriber, opening)
         lane = subscriber.lane
+
         if lane is not None and lane.has_work():
             lane.drain()
 
@@ -350,9 +398,11 @@ class Fanout:
         """
         subscriber.opening += tuple(topics)
         transport = subscriber.connection.transport
+
         if transport.scheduler.is_hub:
             transport.call_soon(subscriber.settle)
             return
+
         timer = threading.Timer(OPENING_DELAY, subscriber.settle)
         timer.daemon = True
         timer.start()
@@ -369,15 +419,20 @@ class Fanout:
             slow, lane.slow = lane.slow, []
             ending, lane.ending = lane.ending, []
             lane.is_called = False
+
         for subscriber in slow:
             self._close_as_slow(subscriber)
+
         for group, batch in pending.items():
             for part in batch.cut() if batch.entries else ():
                 flat = group.flat
+
                 if flat is None:
                     with self._mutex:
                         flat = group.flat = Flat.of(group.live)
+
                 self._offer(group, part, flat, batch)
+
         if ending:
             self._end(lane, ending)
 
@@ -391,18 +446,23 @@ class Fanout:
                     del group.live[subscriber]
                     group.flat = None
                     group.waiting[subscriber] = Waiting(subscriber)
+
                 if (waiting := group.waiting.get(subscriber)) is not None:
                     waiting.is_ending = True
+
                 lane.ended.append((subscriber, code, reason))
 
     def _offer(self, group: Group, part: Batch, flat: Flat, batch: Batch) -> None:
         """Give a part of a batch to subscribers."""
         if part.has_senders:
             senders = part.for_senders()
+
             for subscriber, (data, count) in senders.items():
                 if count and subscriber in group.live:
                     self._offer_to(group, Flat.of([subscriber]), data, count, batch)
+
             flat = flat.without(senders)
+
         self._offer_to(group, flat, part.join(), len(part.entries), batch)
 
     def _offer_to(
@@ -411,6 +471,7 @@ class Fanout:
         """Give some frames of a batch to subscribers."""
         refused = offer_all(flat.writers, data, count, self._max_outbox)
         self.stats.delivered += count * (len(flat.writers) - len(refused))
+
         for place, answer in refused:
             if answer is Offer.FULL:
                 self._overflow(group, flat.subscribers[place], count, batch)
@@ -422,12 +483,16 @@ class Fanout:
         if group.overflow is Overflow.CLOSE:
             self._close_as_slow(subscriber)
             return
+
         self.stats.dropped += count
+
         if group.overflow is Overflow.DROP:
             return
+
         with self._mutex:
             if subscriber not in group.live:
                 return  # Not subscribed any more.
+
             del group.live[subscriber]
             group.flat = None
             waiting = group.waiting[subscriber] = Waiting(subscriber, is_behind=True)
@@ -440,17 +505,21 @@ class Fanout:
         """Do what may call the lane again, when its turn has ended."""
         if not lane.behind and not lane.ended:
             return
+
         with self._mutex:
             behind, lane.behind = lane.behind, []
             ended = lane.take_ended()
+
         for subscriber, group in behind:
             # There may be room already.
             subscriber.connection.writer.when_room(
                 functools.partial(self._open, subscriber, group)
             )
+
         for subscriber, code, reason in ended:
             subscriber.settle()
             subscriber.go_away(code, reason)
+
         if lane.ended:
             lane.alarm.set(lane.next_ending)
 

@@ -100,6 +100,7 @@ class Group:
         """Make the frame that these subscribers get."""
         if self.is_enveloped:
             return publication.encode_envelope()
+
         return publication.encode()
 
 
@@ -118,6 +119,7 @@ class Batch:
     def add(self, frame: bytes, sender: Subscriber | None = None) -> None:
         """Add a frame for all subscribers but its sender."""
         self.entries.append((frame, sender))
+
         if sender is not None:
             self.has_senders = True
 
@@ -126,19 +128,24 @@ class Batch:
         if sum(len(frame) for frame, _ in self.entries) <= MAX_BATCH:
             yield self
             return
+
         part, size = Batch(), 0
+
         for frame, sender in self.entries:
             if part.entries and size + len(frame) > MAX_BATCH:
                 yield part
                 part, size = Batch(), 0
+
             part.add(frame, sender)
             size += len(frame)
+
         yield part
 
     def join(self) -> bytes:
         """The bytes for everybody who hasn't sent any of them."""
         if len(self.entries) == 1:
             return self.entries[0][0]
+
         return b"".join([frame for frame, _ in self.entries])
 
     def frames_for(self, subscriber: Subscriber) -> list[bytes]:

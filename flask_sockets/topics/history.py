@@ -69,10 +69,12 @@ class Stream:
         self._expire(now)
         is_recovered = since is not None and self._has_all_after(since)
         count = len(self._entries)
+
         if since is not None and is_recovered:
             first = count - (self._offset - since.offset)
         else:
             first = max(0, count - limit)
+
         publications = [entry[1] for entry in self._entries][first:]
         return Recovery(publications, self.position, is_recovered)
 
@@ -87,5 +89,6 @@ class Stream:
     def _expire(self, now: float) -> None:
         self.used_at = now
         oldest = now - self._options.ttl
+
         while self._entries and self._entries[0][0] <= oldest:
             self._entries.popleft()

@@ -83,10 +83,13 @@ class Lane:
         """See to it that it is drained."""
         now = time.monotonic()
         turn_time = min(self._turn_time, MAX_TURN_TIME)
+
         if self.is_called:
             self._quiet_at = min(now + turn_time / 4, self._patience_end)
             return
+
         self.is_called = True
+
         if not self._scheduler.is_hub or turn_time < MIN_TURN_TIME:
             self._scheduler.call_soon(self.drain)
         else:
@@ -104,18 +107,22 @@ class Lane:
         """Deliver what is pending. Called by the scheduler of the sockets."""
         start = time.monotonic()
         self.turn.acquire()
+
         try:
             self._deliver(self)
         finally:
             self.turn.release()
+
         self._end_turn(self)
         self._turn_time = time.monotonic() - start
 
     def take_ended(self) -> list[tuple[Subscriber, int, str]]:
         """Take those that may be closed now. Called under the mutex."""
         now = time.monotonic()
+
         if not self.ended or now < self.next_ending:
             return []
+
         self.next_ending = now + ENDING_INTERVAL
         count = min(MAX_ENDINGS, len(self.ended))
         return [self.ended.popleft() for _ in range(count)]

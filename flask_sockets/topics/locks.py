@@ -13,7 +13,9 @@ def new_native_lock() -> _thread.LockType:
     lock must not let greenlets switch, which would freeze the thread.
     """
     monkey = sys.modules.get("gevent.monkey")
+
     if monkey is None:
         return _thread.allocate_lock()
+
     lock: _thread.LockType = monkey.get_original("_thread", "allocate_lock")()
     return lock

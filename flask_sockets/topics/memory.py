@@ -47,7 +47,9 @@ class MemoryBroker(Broker):
                 now = self._clock()
                 stream = self._stream(publication.topic, options, now)
                 publication = stream.append(publication, now)
+
             self.receiver.receive(publication)
+
         self.receiver.flush()
 
     def subscribe(self, topics: Mapping[str, TopicOptions]) -> None:
@@ -58,8 +60,10 @@ class MemoryBroker(Broker):
         with self._lock:
             for topic in topics:
                 self._subscribers[topic] -= 1
+
                 if self._subscribers[topic] <= 0:
                     del self._subscribers[topic]
+
                     if topic in self._streams:
                         self._streams[topic].used_at = self._clock()
 
@@ -82,11 +86,15 @@ class MemoryBroker(Broker):
     def leave(self, topic: str, member: str, socket: str) -> bool:
         with self._lock:
             members = self._members.get(topic)
+
             if members is None:
                 return False
+
             is_gone = members.leave(member, socket)
+
             if not members:
                 del self._members[topic]
+
             return is_gone
 
     def presence(self, topic: str, limit: int) -> dict[str, t.Any]:
@@ -99,15 +107,19 @@ class MemoryBroker(Broker):
 
     def _stream(self, topic: str, options: TopicOptions, now: float) -> Stream:
         stream = self._streams.get(topic)
+
         if stream is None:
             if now >= self._next_sweep:
                 self._sweep(now)
+
             stream = self._streams[topic] = Stream(options)
+
         return stream
 
     def _sweep(self, now: float) -> None:
         """Forget what nobody can want: names of topics come from URLs."""
         self._next_sweep = now + SWEEP_INTERVAL
+
         for topic, stream in list(self._streams.items()):
             if topic not in self._subscribers and stream.is_expired(now):
                 del self._streams[topic]

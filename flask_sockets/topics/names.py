@@ -22,10 +22,13 @@ def check_name(name: t.Any, what: str = "topic") -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"The name of a {what} is a 'str', not {_type_name(name)!r}.")
+
     if not name:
         raise ValueError(f"The name of a {what} can't be empty.")
+
     if _CONTROL_CHARACTER.search(name):
         raise ValueError(f"The name of the {what} {name!r} has control characters.")
+
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -33,11 +36,13 @@ def check_name(name: t.Any, what: str = "topic") -> str:
             f"The name of the {what} {name!r} has half of a surrogate pair, which"
             " UTF-8 can't encode."
         ) from None
+
     if size > MAX_NAME_SIZE:
         raise ValueError(
             f"The name of the {what} {name[:40]!r}... has {size} bytes, and at most"
             f" {MAX_NAME_SIZE} are allowed."
         )
+
     return name
 
 

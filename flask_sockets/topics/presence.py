@@ -38,11 +38,15 @@ class Members:
         :return: whether that was the last one, so that the member is gone.
         """
         sockets = self._infos.get(member)
+
         if sockets is None or socket not in sockets:
             return False
+
         del sockets[socket]
+
         if sockets:
             return False
+
         del self._infos[member]
         return True
 
@@ -62,6 +66,7 @@ def check_info(info: t.Any) -> None:
     :raises ValueError: if it is too large.
     """
     size = len(json.dumps(info))
+
     if size > MAX_INFO_SIZE:
         raise ValueError(
             f"The 'info' of a member has {size} bytes as JSON, and at most"

@@ -51,6 +51,7 @@ class Position(t.NamedTuple):
         """
         if isinstance(text, str) and (match := _POSITION.fullmatch(text)):
             return cls(match[1], int(match[2]))
+
         return None
 
 
@@ -102,6 +103,7 @@ class Publication:
     def envelope(self) -> str:
         """The topic, the position and the message, as JSON."""
         head = {"topic": self.topic, "position": self.position}
+
         if self.kind is Kind.BINARY:
             head["encoding"] = "base64"
             data = f'"{base64.b64encode(self.payload).decode()}"'
@@ -109,6 +111,7 @@ class Publication:
             data = self.payload.decode()  # Is not encoded a second time.
         else:
             data = json.dumps(self.payload.decode())
+
         return f'{json.dumps(head)[:-1]}, "data": {data}}}'
 
 
@@ -120,8 +123,10 @@ def read_message(message: t.Any) -> tuple[Kind, bytes]:
     """
     if isinstance(message, str):
         return Kind.TEXT, message.encode()
+
     if isinstance(message, (bytes, bytearray, memoryview)):
         return Kind.BINARY, bytes(message)
+
     raise TypeError(
         f"A message is 'str' or 'bytes', not '{type(message).__name__}'."
         " Use 'publish_json()' for other values."

@@ -57,12 +57,15 @@ class TopicOptions:
 
     def __post_init__(self) -> None:
         check_count(self.history, "history")
+
         if isinstance(self.ttl, bool) or not isinstance(self.ttl, (int, float)):
             raise TypeError(f"'ttl' is a number of seconds, not {self.ttl!r}.")
+
         if not (0 < self.ttl < math.inf):
             raise ValueError(
                 f"'ttl' is a number of seconds greater than 0, not {self.ttl!r}."
             )
+
         try:
             object.__setattr__(self, "overflow", Overflow(self.overflow))
         except ValueError:
@@ -79,6 +82,7 @@ def check_count(value: object, name: str) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"'{name}' is a whole number, not {value!r}.")
+
     if value < 0:
         raise ValueError(f"'{name}' can't be negative: {value!r}.")
 
@@ -109,6 +113,7 @@ class Topic(t.NamedTuple):
         :raises werkzeug.exceptions.HTTPException: if it may not.
         """
         authorizer = self.declaration.authorizer
+
         # A function that answers the question by True or False is easily written, and
         # must not let everybody in.
         if authorizer is not None and authorizer(**self.variables) is False:
@@ -142,13 +147,16 @@ class TopicRules:
         :raises LookupError: if it names a converter that isn't there.
         """
         check_name(pattern)
+
         if pattern.startswith("/"):
             raise ValueError(
                 f"The topic {pattern!r} begins with a slash, as no topic of a pattern"
                 f" does. Call it {pattern.lstrip('/')!r}."
             )
+
         if pattern in self._patterns:
             raise ValueError(f"The topic {pattern!r} is declared already.")
+
         self._map.converters.update(converters)
         self._map.add(Rule(f"/{pattern}", endpoint=declaration))
         self._patterns.add(pattern)
@@ -162,15 +170,18 @@ class TopicRules:
         """
         if not isinstance(name, str):
             check_name(name)  # The cache would say that it can't hash the name.
+
         return self._remembered(name)
 
     def _match(self, name: str) -> Topic:
         check_name(name)
         declaration: t.Any = Declaration()
         variables: Mapping[str, t.Any] = {}
+
         # Werkzeug makes one slash of all at the beginning.
         if not name.startswith("/"):
             # Both exceptions mean that nothing was declared.
             with contextlib.suppress(HTTPException, RoutingException):
                 declaration, variables = self._adapter.match(f"/{name}")
+
         return Topic(name, declaration, variables)

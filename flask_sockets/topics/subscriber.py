@@ -60,12 +60,14 @@ class Subscriber:
     def settle(self) -> None:
         """Deliver what was published before something else is sent to the socket."""
         lane = self.lane
+
         if self.opening or (lane is not None and lane.has_work()):
             self._fanout.settle(self)
 
     def accept(self) -> None:
         """The handshake is done."""
         self._is_accepted = True
+
         if self._farewell is not None:
             self.connection.go_away(*self._farewell)
 
@@ -73,6 +75,7 @@ class Subscriber:
         """Close the connection, behind the handshake."""
         # In this order: another thread may be accepting.
         self._farewell = code, reason
+
         if self._is_accepted:
             self.connection.go_away(code, reason)
 

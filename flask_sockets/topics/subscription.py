@@ -65,6 +65,7 @@ class Subscription:
                 "This is a subscription to several topics, and each has a position of"
                 " its own. Use 'positions', by topic."
             )
+
         return next(iter(self.positions.values()))
 
     def __enter__(self) -> Subscription:

@@ -15,13 +15,17 @@ def give_way() -> bool:
     :return: ``False`` if that can't be: the hub of gevent itself is running.
     """
     gevent = sys.modules.get("gevent")
+
     if gevent is not None:
         current = gevent.getcurrent()
+
         if isinstance(current, gevent.hub.Hub):
             return False
+
         if current.parent is not None:
             gevent.sleep(_SHORTLY)
             return True
+
     # The main greenlet of a thread: where gevent has patched it, so is this.
     time.sleep(_SHORTLY)
     return True

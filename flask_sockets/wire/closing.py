@@ -33,6 +33,7 @@ def check_close(code: int, reason: str) -> None:
             f"{code!r} is no close code that can be sent. Use 1000, another code of"
             " RFC 6455 section 7.4.1, or one of your own from 4000 to 4999."
         ) from None
+
     if size > MAX_CONTROL_PAYLOAD:
         raise ValueError(
             "The reason of a close has at most"
@@ -73,6 +74,7 @@ class Closing:
     def _engine(self) -> ServerProtocol:
         if self._engine_or_none is None:
             self._engine_or_none = ServerProtocol(state=OPEN, logger=engine_logger)
+
         return self._engine_or_none
 
     def send_close(self, code: int, reason: str) -> None:
@@ -127,8 +129,10 @@ class Closing:
         """Take up what the engine wants to send, and whether that closes."""
         self.frames_due += filter(None, self._engine.data_to_send())
         received, sent = self._engine.close_rcvd, self._engine.close_sent
+
         if received is not None:
             self._set_closed(int(received.code), received.reason, "client")
         elif sent is not None:
             self._set_closed(int(sent.code), sent.reason, "server")
+
         self.is_over = self._engine.eof_sent

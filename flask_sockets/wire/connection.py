@@ -77,16 +77,21 @@ class Connection:
         self.options = options
         self.protocol = Protocol(options, extensions)
         self.closing = self.protocol.closing
+
         if early:
             self.protocol.receive_data(early)
+
         # Held by the writer for an instant, and while the connection is being closed.
         self._mutex = transport.scheduler.new_mutex()
         rate = options.message_rate
+
         if rate is None:
             self.reader = Reader(transport, self.protocol, self)
         else:
             self.reader = MeteredReader(transport, self.protocol, self, rate)
+
         self.writer = Writer(transport, self._mutex, self._lose_output)
+
         if self.protocol.is_compressed:
             self.writer.compress = self.protocol.compress
 
@@ -107,14 +112,18 @@ class Connection:
         :raises RuntimeError: if there are too many threads. HTTP can still say so.
         """
         self._entry = keeper_for(self.transport.scheduler).keep(self)
+
         try:
             self.transport.open()
         except OSError:
             self.lose()
             return
+
         if handshake:
             self.writer.put(handshake)
+
         interval = self.options.ping_interval
+
         if interval is not None:
             self._keepalive = Keepalive(
                 interval,
@@ -123,10 +132,12 @@ class Connection:
                 1 - random.random() * 0.9,
             )
             self.look_soon(self._keepalive.deadline)
+
         if self.options.idle_timeout is not None or self._timers is not None:
             expiry = None if self._timers is None else self._timers.expiry
             self._timers = Timers(self.options.idle_timeout, time.monotonic())
             self._set_expiry(expiry)
+
         self.reader.begin()
 
     @property
@@ -184,13 +195,16 @@ class Connection:
         """
         if self._timers is None:
             self._timers = Timers(self.options.idle_timeout, time.monotonic())
+
         self._set_expiry(expiry)
 
     def _set_expiry(self, expiry: Expiry | None) -> None:
         assert self._timers is not None
         self._timers.expiry = expiry
+
         if expiry is not None:
             self._timers.deadline = min(self._timers.deadline, expiry.when)
+
         self.look_soon(self._timers.deadline)
 
     def end_hasty(self) -> None:
@@ -208,14 +222,18 @@ class Connection:
     def _close_with(self, action: Callable[..., None], *args: t.Any) -> None:
         """Let the protocol close the connection, and send what is due then."""
         closing = self.closing
+
         with self._mutex:
             action(*args)
             due, closing.frames_due = closing.frames_due, []
+
         for frame in due:
             self.writer.put_control(frame)
+
         if closing.is_over:
             self.reader.end_messages()
             self.writer.end_behind_close()
+
         if closing.close is not None:
             self._tell_closed()
 
@@ -226,6 +244,7 @@ class Connection:
         """
         with self._mutex:
             self.closing.lose()
+
         self.reader.end()
         self.transport.shutdown()
         self.writer.end()
@@ -240,12 +259,17 @@ class Connection:
         """Do what is to be done once it is closed."""
         if self._closed_callbacks is None:
             return
+
         with self._mutex:
             callbacks, self._closed_callbacks = self._closed_callbacks, None
+
             if callbacks is None:
                 return
+
             self._close_deadline = time.monotonic() + CLOSE_TIMEOUT
+
         self.look_soon(self._close_deadline)
+
         for callback in callbacks:
             self.transport.call_soon(callback)
 
@@ -261,6 +285,7 @@ class Connection:
             if self._closed_callbacks is not None:
                 self._closed_callbacks.append(callback)
                 return
+
         self.transport.call_soon(callback)
 
     def wait_closed(self, deadline: float | None) -> bool:
@@ -273,6 +298,7 @@ class Connection:
         closed = self.transport.new_event()
         self.when_closed(closed.set)
         self.reader.unheeding += 1
+
         try:
             self.reader.look_now()
             timeout = None if deadline is None else deadline - time.monotonic()
@@ -280,6 +306,7 @@ class Connection:
             return self.closed is not None
         finally:
             self.reader.unheeding -= 1
+
             with self._mutex:
                 if self._closed_callbacks is not None:
                     self._closed_callbacks.remove(closed.set)
@@ -292,12 +319,14 @@ class Connection:
         :param timeout: seconds to wait at most.
         """
         deadline = time.monotonic() + timeout
+
         try:
             self.go_away(code, reason)
             self.reader.finish(deadline, LINGER)
         finally:
             if self._entry is not None:
                 self._entry.keeper.forget(self._entry)
+
             self.lose()
             # The scheduler, or a receiver that the handler has left behind, may be at
             # the socket still. The loss has woken them up.
@@ -320,28 +349,39 @@ class Connection:
         """
         if self.reader.state is Input.ENDED:
             return NEVER
+
         deadline = self.reader.look(now)
+
         if self.closing.close is not None:
             if now >= self._close_deadline:
                 self.lose()
+
             return min(deadline, self._close_deadline)
+
         timers = self._timers
+
         if timers is not None and now >= timers.deadline:
             messages = self.protocol.received.messages + self.writer.messages
             closing = timers.check(now, messages)
+
             if closing is not None:
                 self.go_away(*closing)
                 return self._close_deadline
+
         if timers is not None:
             deadline = min(deadline, timers.deadline)
+
         if self._keepalive is not None:
             verdict = self._keepalive.check(now, self._signs)
+
             if verdict is Verdict.PING:
                 self.writer.put_control(frames.encode(frames.PING, b""))
             elif verdict is Verdict.GIVE_UP:
                 self._close_with(self.closing.give_up)
                 self.lose()
+
             deadline = min(deadline, self._keepalive.deadline)
+
         return deadline
 
     def _signs(self) -> Signs:

@@ -46,19 +46,25 @@ class Deflate(PerMessageDeflate):
         """
         if frame.opcode in CTRL_OPCODES or not (frame.rsv1 or self.decode_cont_data):
             return frame
+
         if frame.rsv1 and self.is_stream_per_message:
             self.decoder = self._new_decoder()
+
         decoded = super().decode(frame, max_size=max_size)
+
         if self.decoder.eof:
             rest = self.decoder.unused_data
+
             if rest not in _AFTER_LAST_BLOCK and (
                 frame.fin or rest not in (b"", b"\0")
             ):
                 raise ProtocolError("data after the end of the deflate stream")
+
         if frame.fin and self.is_stream_per_message:
             del self.decoder  # Nothing is kept between messages.
         elif frame.fin and self.decoder.eof:
             self.decoder = self._new_decoder()
+
         return decoded
 
     def _new_decoder(self) -> t.Any:
@@ -77,6 +83,7 @@ class DeflateFactory(ServerPerMessageDeflateFactory):
         # finds out too late to decline the offer.
         if ("server_max_window_bits", "8") in params:
             raise NegotiationError("The window is too small.")
+
         answer, agreed = super().process_request_params(params, accepted_extensions)
         return answer, Deflate(
             agreed.remote_no_context_takeover,
@@ -111,7 +118,9 @@ def choose_compression(offers: str | None) -> tuple[str | None, list[Extension]]
     """
     if not offers:
         return None, []
+
     headers = Headers({"Sec-WebSocket-Extensions": offers})
+
     try:
         return ServerProtocol(extensions=[_FACTORY]).process_extensions(headers)
     except InvalidHandshake as error:

@@ -72,23 +72,29 @@ def read_header(buffer: bytes | bytearray, start: int) -> FrameHeader | None:
         may still be missing: a length that is too large is known without it.
     """
     available = len(buffer) - start
+
     if available < 2:
         return None
+
     first_byte = buffer[start]
     second_byte = buffer[start + 1]
     masked = second_byte >= 0x80
     length = second_byte & 0x7F
     size = 2
+
     if length == 126:
         if available < 4:
             return None
+
         length = int.from_bytes(buffer[start + 2 : start + 4], "big")
         size = 4
     elif length == 127:
         if available < 10:
             return None
+
         length = int.from_bytes(buffer[start + 2 : start + 10], "big")
         size = 10
+
     return FrameHeader(first_byte, masked, size + 4 if masked else size, length)
 
 
@@ -102,18 +108,26 @@ def read_message(
     :return: the opcode, the payload, and where the next frame begins.
     """
     size = len(buffer)
+
     if size - start < 6 or buffer[start] not in WHOLE:
         return None
+
     length = buffer[start + 1] - 0x80  # Without the bit that says it is masked.
     begin = start + 6
+
     if length >= 126:
         begin += 2 if length == 126 else 8
+
         if size < begin:
             return None
+
         length = int.from_bytes(buffer[start + 2 : begin - 4], "big")
+
     end = begin + length
+
     if length < 0 or end > size or (limit is not None and length > limit):
         return None
+
     # RFC 6455 section 5.3.
     payload = apply_mask(buffer[begin:end], buffer[begin - 4 : begin])
     return buffer[start] & 0x0F, payload, end
@@ -132,16 +146,20 @@ def header(first_byte: int, length: int) -> bytes:
     """
     if length < 126:
         return bytes((first_byte, length))
+
     if length < 65536:
         return struct.pack("!BBH", first_byte, 126, length)
+
     return struct.pack("!BBQ", first_byte, 127, length)
 
 
 def encode(opcode: int, payload: bytes) -> bytes:
     """Make an unmasked frame, as a server sends it, of a whole message."""
     length = len(payload)
+
     if length < 126:
         return SHORT_HEADERS[opcode][length] + payload
+
     return header(0x80 | opcode, length) + payload
 
 
@@ -164,6 +182,7 @@ class Fragments:
         self.count += 1
         self.size += len(payload)
         self.is_complete = is_last
+
         if self._text is None:
             self._payloads.write(payload)
         else:

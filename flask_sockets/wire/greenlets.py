@@ -60,17 +60,21 @@ class Hub(Scheduler):
     def enter(self) -> bool:
         now = _now()
         end = self.turn_end
+
         if end is None:
             self.turn_end = now + TURN
         elif now >= end:
             if _get_ident() != self.thread:
                 return False
+
             if self._looked_lately():
                 self.turn_end = now + TURN
             else:
                 gevent.sleep(_AN_INSTANT)
                 self.turn_end = None
+
             return True
+
         return _get_ident() == self.thread
 
     def _looked_lately(self) -> bool:
@@ -82,15 +86,19 @@ class Hub(Scheduler):
 
     def is_turn_over(self) -> bool:
         end = self.turn_end
+
         if end is None:
             self.turn_end = _now() + TURN
             return False
+
         return _now() >= end and not self._looked_lately()
 
     def call_soon(self, function: Callable[[], None]) -> None:
         loop = self.hub.loop
+
         if loop is None:
             return  # The hub is gone, and all that was on it.
+
         if _get_ident() == self.thread:
             loop.run_callback(function)
         else:
@@ -125,6 +133,7 @@ class _Timer:
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+
         if when != NEVER:
             # Not zero: then the hub wouldn't look at its sockets meanwhile.
             seconds = max(_AN_INSTANT, when - time.monotonic())
@@ -136,8 +145,10 @@ def _this_hub() -> Hub:
     """The scheduler of this thread's hub, of which each has one."""
     hub = gevent.get_hub()
     scheduler: Hub | None = getattr(_local, "hub", None)
+
     if scheduler is None or scheduler.hub is not hub:
         scheduler = _local.hub = Hub(hub)
+
     return scheduler
 
 
@@ -173,6 +184,7 @@ class GeventTransport(Transport):
         self._write_watcher: t.Any = None
         # gevent's methods would wait where these say that there is nothing.
         raw = getattr(sock, "_sock", None)
+
         if raw is not None and not self.is_tls:
             self.raw_receive, self.raw_send = raw.recv, raw.send
             self.send_on_hub = raw.send
@@ -180,9 +192,11 @@ class GeventTransport(Transport):
 
     def close(self) -> None:
         super().close()
+
         for watcher in (self._read_watcher, self._write_watcher):
             if watcher is not None:
                 watcher.close()
+
         self._read_watcher = self._write_watcher = None
 
     def abandon(self) -> None:
@@ -191,31 +205,40 @@ class GeventTransport(Transport):
 
     def wait_readable(self, timeout: float | None = None) -> bool:
         watcher = self._read_watcher
+
         if watcher is None:
             watcher = self._read_watcher = self._new_watcher(_READ)
+
             if watcher is None:
                 return True
+
         if timeout is None:
             self._hub.wait(watcher)
             self.scheduler.turn_end = None
             return True
+
         return self._wait(watcher, timeout)
 
     def wait_writable(self, timeout: float | None = None) -> bool:
         if self._write_watcher is None:
             self._write_watcher = self._new_watcher(_WRITE)
+
         return self._write_watcher is None or self._wait(self._write_watcher, timeout)
 
     def _wait(self, watcher: t.Any, timeout: float | None) -> bool:
         if timeout is None:
             self._hub.wait(watcher)
             return True
+
         if timeout <= 0:
             return False
+
         self.scheduler.turn_end = None
+
         with gevent.Timeout(timeout, False):  # type: ignore[arg-type]
             self._hub.wait(watcher)
             return True
+
         return False
 
     def watch_readable(self, callback: Callable[[], None]) -> None:
@@ -241,10 +264,12 @@ class GeventTransport(Transport):
         """Start a watcher, which is made if it isn't yet."""
         if watcher is None:
             watcher = self._new_watcher(event)
+
         if watcher is None:
             self.call_soon(callback)
         else:
             watcher.start(callback)
+
         return watcher
 
     def run_aside(self, function: Callable[[], T]) -> T:

@@ -103,37 +103,47 @@ class Keepalive:
         """
         if now < self.deadline:
             return Verdict.WAIT
+
         signs = look()
         verdict = self._judge(now, signs)
         self.deadline = min(self._next_ping, self._overdue)
+
         if self._stalled is not None and self._timeout is not None:
             self.deadline = min(self.deadline, self._stalled_since + self._timeout)
+
         return verdict
 
     def _judge(self, now: float, signs: Signs) -> Verdict:
         timeout = self._timeout
+
         if timeout is None:
             if now < self._next_ping:
                 return Verdict.WAIT
+
             self._next_ping = now + self._interval
             return Verdict.PING
+
         if not signs.is_blocked:
             self._stalled = None
         elif signs.confirmed != self._stalled:
             self._stalled, self._stalled_since = signs.confirmed, now
         elif now >= self._stalled_since + timeout:
             return Verdict.GIVE_UP
+
         if self._at_ping is not None:
             if _is_answered(self._at_ping, signs):
                 self._at_ping = None
                 self._overdue = NEVER
             elif now >= self._overdue:
                 return Verdict.GIVE_UP
+
         if now < self._next_ping:
             return Verdict.WAIT
+
         if self._at_ping is not None:  # One ping at a time.
             self._next_ping = self._overdue
             return Verdict.WAIT
+
         self._at_ping = signs
         self._next_ping = now + self._interval
         self._overdue = now + timeout

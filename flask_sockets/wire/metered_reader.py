@@ -36,8 +36,10 @@ class MeteredReader(Reader):
 
     def _read_one(self) -> Message | None:
         message = super()._read_one()
+
         if message is None or self._meter.admit(1, time.monotonic()):
             return message
+
         self._end()
         return None
 
@@ -46,12 +48,16 @@ class MeteredReader(Reader):
         before = protocol.received.messages
         progress = super()._parse(ahead, may_wait)
         new = protocol.received.messages - before
+
         if new:
             excess = new - self._meter.admit(new, time.monotonic())
+
             for _ in range(min(excess, len(self.messages))):
                 self.messages.pop()
+
             if excess:
                 self._end()
+
         return progress
 
     def _end(self) -> None:

@@ -137,10 +137,12 @@ class Protocol:
         """Add what came from the network to what is to be read."""
         if self.closing.is_over:
             return
+
         if self._buffer:
             if isinstance(self._buffer, bytes):
                 # More can be added to it without copying what is there.
                 self._buffer = bytearray(self._buffer)
+
             self._buffer += data
         else:
             self._buffer = data
@@ -158,6 +160,7 @@ class Protocol:
         ):
             try:
                 whole = frames.read_message(data, 0, self.options.max_message_size)
+
                 if whole is not None and whole[2] == len(data):
                     opcode, payload, _ = whole
                     message = payload.decode() if opcode == frames.TEXT else payload
@@ -168,6 +171,7 @@ class Protocol:
                     return message
             except UnicodeDecodeError:
                 pass  # Found once more when the data is read.
+
         self.receive_data(data)
         return None
 
@@ -183,6 +187,7 @@ class Protocol:
         """
         if self._violation is not None:
             return self._wait_or_end(ahead)
+
         buffer = self._buffer
         start, size = 0, len(buffer)
         limit = self.options.max_message_size
@@ -190,52 +195,71 @@ class Protocol:
         messages, received = self.messages, self.received
         count = 0
         self._inflated = 0
+
         try:
             if self._is_decoding:
                 self._assemble()
+
                 if self._is_decoding:
                     return Progress.MORE
+
             while start < size:
                 if count == FRAMES_AT_ONCE:
                     progress = Progress.MORE
                     break
+
                 whole = None
+
                 if self._fragments is None:
                     whole = frames.read_message(buffer, start, limit)
+
                 if whole is not None:
                     opcode, payload, end = whole
+
                     if len(payload) <= DECODED_AT_ONCE:
                         # Most messages end here, without another call: there may be
                         # many small ones.
                         message = payload.decode() if opcode == frames.TEXT else payload
+
                         if not self.is_discarding:
                             received.messages += 1
                             received.bytes += len(payload)
                             messages.append(message)
+
                         start = end
                         count += 1
                         continue
+
                     self._deliver_whole(opcode, payload)
                     start = end
                 else:
                     header = frames.read_header(buffer, start)
+
                     if header is None:
                         break
+
                     outcome = self._read_other(header, buffer, start, ahead)
+
                     if outcome is not None:
                         progress = outcome
                         break
+
                     start += header.size + header.payload_length
+
                 count += 1
                 has_inflated_enough = self._inflated >= INFLATED_AT_ONCE
+
                 if self._is_decoding or (has_inflated_enough and start < size):
                     progress = Progress.MORE
                     break
         except UnicodeDecodeError as error:
             progress = self._violate(1007, error.reason, ahead)
+
         self.frames_read += count
+
         if start:
             self._drop(start)
+
         return progress
 
     def compress(self, opcode: int, payload: bytes) -> bytes:
@@ -255,8 +279,10 @@ class Protocol:
         """
         violation, self._violation = self._violation, None
         closing = self.closing
+
         if closing.is_over:
             return
+
         if violation is not None:
             closing.fail(*violation)
         else:
@@ -265,6 +291,7 @@ class Protocol:
             end = header.size + header.payload_length
             closing.read_close(bytes(self._buffer[:end]))
             self._drop(end)
+
         if closing.is_over:
             self._buffer = b""
             self._fragments = None
@@ -313,26 +340,37 @@ class Protocol:
         :raises UnicodeDecodeError: if it is text, but not UTF-8.
         """
         wrong = self._find_violation(header)
+
         if wrong is not None:
             return self._violate(*wrong, ahead)
+
         begin = start + header.size
         end = begin + header.payload_length
+
         if end > len(buffer):
             return Progress.DRAINED
+
         opcode = header.opcode
+
         if opcode == frames.CLOSE:
             return self._wait_or_end(ahead)
+
         has_to_wait = self.messages and not (
             ahead and (self.is_discarding or self.has_room())
         )
+
         if has_to_wait and self._is_compressed(header):
             return Progress.WAITING
+
         payload = frames.read_payload(buffer, begin, end)
+
         if opcode == frames.PING:
             self.pongs.append(frames.encode(frames.PONG, payload))
             return None
+
         if opcode == frames.PONG:
             return None
+
         return self._read_data(header, payload, ahead)
 
     def _find_violation(self, header: frames.FrameHeader) -> tuple[int, str] | None:
@@ -342,11 +380,14 @@ class Protocol:
         """
         first_byte, opcode = header.first_byte, header.opcode
         reserved = first_byte & 0x70
+
         if opcode >= frames.CLOSE:
             if opcode > frames.PONG:
                 return 1002, f"invalid opcode: 0x{opcode:02x}"
+
             if not first_byte & 0x80:
                 return 1002, "fragmented control frame"
+
             if header.payload_length > frames.MAX_CONTROL_PAYLOAD:
                 return 1002, "control frame too long"
         elif opcode > frames.BINARY:
@@ -358,21 +399,28 @@ class Protocol:
             return 1002, "expected a continuation frame"
         elif reserved == frames.RSV1 and self.is_compressed:
             reserved = 0
+
         if reserved:
             return 1002, "reserved bits must be 0"
+
         if not header.masked:
             return 1002, "incorrect masking"
+
         limit = self._limit_for(header)
+
         if limit is not None:
             before = 0 if self._fragments is None else self._fragments.size
+
             if before + header.payload_length > limit:
                 return self._too_large()
+
         return None
 
     def _is_compressed(self, header: frames.FrameHeader) -> bool:
         """Whether the payload of a frame has to be inflated."""
         if header.opcode == frames.CONTINUATION:
             return self._is_inflating
+
         return header.is_compressed
 
     def _limit_for(self, header: frames.FrameHeader) -> int | None:
@@ -382,10 +430,13 @@ class Protocol:
         or random payloads larger. The message that comes out is measured again.
         """
         limit = self.options.max_message_size
+
         if limit is None or header.opcode >= frames.CLOSE:
             return None
+
         if self._is_compressed(header):
             limit += limit // 16 + 64
+
         return limit
 
     def _too_large(self) -> tuple[int, str]:
@@ -398,8 +449,10 @@ class Protocol:
     ) -> Progress | None:
         """Put the frames of a message together."""
         opcode, is_last = header.opcode, bool(header.first_byte & 0x80)
+
         if opcode != frames.CONTINUATION:
             self._is_inflating = header.is_compressed
+
         if self._is_inflating:
             try:
                 payload = self._inflate(opcode, payload, is_last)
@@ -407,21 +460,28 @@ class Protocol:
                 return self._violate(*self._too_large(), ahead=True)
             except ProtocolError as error:
                 return self._violate(1002, str(error), ahead=True)
+
         before = 0 if self._fragments is None else self._fragments.size
         limit = self.options.max_message_size
+
         if limit is not None and before + len(payload) > limit:
             return self._violate(*self._too_large(), ahead=True)
+
         if opcode != frames.CONTINUATION:
             if is_last:
                 self._deliver_whole(opcode, payload)
                 return None
+
             self._fragments = frames.Fragments(opcode)
+
         fragments = self._fragments
         assert fragments is not None  # Or it would have been a violation.
         fragments.add(payload, is_last)
         maximum = self.options.max_fragments
+
         if not is_last and maximum is not None and fragments.count >= maximum:
             return self._violate(1008, "too many fragments", ahead=True)
+
         self._assemble()
         return None
 
@@ -430,6 +490,7 @@ class Protocol:
         fragments = self._fragments
         assert fragments is not None
         fragments.decode_some()
+
         if fragments.is_complete and not fragments.has_undecoded:
             self._fragments = None
             self._deliver(fragments.join(), fragments.size)
@@ -444,6 +505,7 @@ class Protocol:
         first = opcode != frames.CONTINUATION
         frame = Frame(Opcode(opcode), payload, fin=is_last, rsv1=first)
         room = self.options.max_message_size
+
         if room is not None and self._fragments is not None:
             room -= self._fragments.size
 
@@ -451,8 +513,10 @@ class Protocol:
             return extension.decode(frame, max_size=room)
 
         most = len(payload) * _MAX_GROWTH
+
         if min(most, most if room is None else room) > INFLATED_AT_ONCE:
             return bytes(self.run_aside(decode).data)
+
         inflated = bytes(decode().data)
         self._inflated += len(inflated)
         return inflated
@@ -470,6 +534,7 @@ class Protocol:
     def _deliver(self, message: Message, size: int) -> None:
         if self.is_discarding:
             return
+
         received = self.received
         received.messages += 1
         received.bytes += size

@@ -131,6 +131,7 @@ class Reader:
         :raises AlreadyReceiving: if there is another receiver.
         """
         messages, scheduler = self.messages, self._scheduler
+
         # Entering may have let others run, which receive as well. On a hub nobody does
         # from then on until the message is taken, so the lock isn't needed.
         if (
@@ -140,37 +141,50 @@ class Reader:
         ):
             if self._is_watching:
                 self._unwatch()
+
             message: Message | None = messages.pop(0)
         else:
             message = self._wait_for_message(deadline)
+
             if message is None:
                 return None
+
         # Not before the lock is released: a look that finds it held asks for no other.
         self._was_received = True
+
         if self._look_at == NEVER:
             self._ask_for_look()
+
         return message
 
     def _wait_for_message(self, deadline: float | None) -> Message | None:
         if not self._lock.acquire(False) and not self._acquire(deadline):
             return None
+
         try:
             messages = self.messages
             message = None
             is_waiting = not messages and deadline is None
+
             if is_waiting and self._is_drained and not self._is_watching:
                 message = self._read_one()
+
             if message is None:
                 if not messages:
                     self._read_until_served(deadline)
+
                     if not messages:
                         return None
+
                 if self._is_watching:
                     self._unwatch()
+
                 message = messages.pop(0)
+
             return message
         finally:
             self._lock.release()
+
             if self._left is not None:
                 self._left.set()
 
@@ -184,14 +198,18 @@ class Reader:
                 # It may have been released just now.
                 if self._lock.acquire(False):
                     return True
+
                 if not self._is_held_for_an_instant():
                     raise AlreadyReceiving
+
             # On a hub nobody runs during a look. So a receiver has the lock, which runs
             # next, and has not yet heard that the connection is lost.
             if self._scheduler.is_hub:
                 return False
+
             if self._lock.acquire(timeout=0.05):
                 return True
+
         return False
 
     def _read_one(self) -> Message | None:
@@ -200,16 +218,22 @@ class Reader:
         Whatever else has come is left to :meth:`_read_until_served`.
         """
         transport = self._transport
+
         if self.state is not _OPEN or self._protocol.has_unread:
             return None
+
         transport.wait_readable()
+
         try:
             data = transport.raw_receive(READ_SIZE)
         except (*NOT_NOW, OSError):
             return None
+
         size = len(data)
+
         if not size:
             return None  # The next read says so once more.
+
         self.bytes_read += size
         self._is_drained = size < READ_SIZE and not transport.is_tls
         return self._protocol.read_one(data)
@@ -221,20 +245,27 @@ class Reader:
     def _read_until_served(self, deadline: float | None) -> None:
         if self._is_watching:
             self._unwatch()
+
         transport, protocol = self._transport, self._protocol
         messages = self.messages
+
         if protocol.has_unread:
             self._parse(ahead=False, may_wait=True)
+
         if deadline is not None:
             self._is_drained = False  # Ask once before it is too late.
+
         while not messages and self.state is _OPEN:
             if self._is_drained:
                 transport.wait_readable(_remaining(deadline))
+
             if self._read_now() is not None:
                 self._parse(ahead=False, may_wait=True)
+
             if not messages:
                 # Perhaps the client sends nothing but pings, without a pause.
                 self._scheduler.enter()
+
                 if deadline is not None and self.state is _OPEN:
                     _remaining(deadline)
 
@@ -246,22 +277,28 @@ class Reader:
         """
         self._protocol.is_discarding = True
         self._is_finishing = True
+
         if not self._acquire_to_finish(deadline):
             return
+
         try:
             self._unwatch()
             self._is_drained = False
             self._parse(ahead=True, may_wait=True)
+
             while self.state is not Input.ENDED:
                 if self.state is Input.OVER:
                     deadline = min(deadline, time.monotonic() + linger)
                     linger = NEVER
+
                 if self._is_drained:
                     self._transport.wait_readable(_remaining(deadline))
                 else:
                     _remaining(deadline)
+
                 if self._read_now() is not None:
                     self._parse(ahead=True, may_wait=True)
+
                 self._scheduler.enter()
         except TimeoutError:
             pass  # The client had its time.
@@ -276,12 +313,16 @@ class Reader:
         while not self._lock.acquire(False):
             if self._left is None:
                 self._left = self._transport.new_event()
+
             self._left.clear()
             # A thread may hold the lock for an instant without setting this.
             remaining = deadline - time.monotonic()
+
             if remaining <= 0:
                 return False
+
             self._left.wait(min(0.05, remaining))
+
         return True
 
     def leave(self, timeout: float) -> None:
@@ -290,8 +331,10 @@ class Reader:
         :param timeout: seconds to wait at most.
         """
         self._is_finishing = True
+
         if self._acquire_to_finish(time.monotonic() + timeout):
             self._lock.release()
+
         self._owner = _Nobody()  # It would be kept in memory.
 
     @property
@@ -308,13 +351,16 @@ class Reader:
         """
         if now < self._look_at:
             return self._look_at
+
         # A handler that has just received something may be about to answer it. But
         # pings have to be answered too, so that is true of every other look only.
         self._was_patient = self._was_received and not self._was_patient
         self._was_received = False
         self._look_at = now + PATIENCE if self._was_patient else NEVER
+
         if not self._was_patient:
             self._read_ahead()
+
         return self._look_at
 
     def look_now(self) -> None:
@@ -335,9 +381,11 @@ class Reader:
         """Take in what is there, unless somebody reads. From now on, whenever something
         comes."""
         self._is_looking = True
+
         try:
             if not self._lock.acquire(False):
                 return  # Somebody receives, and reads by themselves.
+
             try:
                 if self._take_in() and not self._is_watching:
                     self._is_watching = True
@@ -351,23 +399,31 @@ class Reader:
         """Read a bit, and say whether to go on when more comes."""
         protocol = self._protocol
         progress = Progress.DRAINED
+
         if protocol.has_unread:
             progress = self._parse(ahead=True, may_wait=False)
+
         for _ in range(READS_AT_ONCE):
             if progress is not Progress.DRAINED or not self._has_room():
                 break
+
             if self._read_now() is None:
                 break
+
             progress = self._parse(ahead=True, may_wait=False)
+
             if self._is_drained:
                 break
         else:
             # What TLS has read from the socket already makes nobody call.
             progress = Progress.MORE
+
         if progress is Progress.MORE:
             self.look_now()
+
         if self._has_room():
             return True
+
         self._unwatch()
         return False
 
@@ -375,12 +431,15 @@ class Reader:
         """Whether more may be read. At the end that is what nobody looks at."""
         if self.state is _OPEN:
             protocol = self._protocol
+
             if protocol.has_room():
                 protocol.is_discarding = self._is_finishing
                 return True
+
             # Who waits for the end only doesn't want what there is no room for.
             protocol.is_discarding |= self.unheeding > 0
             return protocol.is_discarding
+
         return self.state is Input.OVER
 
     def _unwatch(self) -> None:
@@ -394,12 +453,16 @@ class Reader:
         """Nothing can be written, but what the client sent before may say why."""
         if not self._lock.acquire(False):
             return  # Whoever reads comes to the end by themselves.
+
         try:
             self._parse(ahead=True, may_wait=False)
+
             for _ in range(MAX_READS_AT_END):
                 if self.state is Input.ENDED or self._read_now() is None:
                     break
+
                 self._parse(ahead=True, may_wait=False)
+
             self._owner.lose()
         finally:
             self._lock.release()
@@ -423,22 +486,29 @@ class Reader:
         """
         if self.state is Input.ENDED:
             return None
+
         try:
             data = self._transport.receive(READ_SIZE)
         except OSError:
             data = b""
+
         if data is None:
             self._is_drained = True
             return None
+
         size = len(data)
+
         if not size:
             self._owner.lose()
             return 0
+
         self.bytes_read += size
         # A read from TLS gives one record, however much more there is.
         self._is_drained = size < READ_SIZE and not self._transport.is_tls
+
         if self.state is _OPEN:
             self._protocol.receive_data(data)
+
         return size
 
     def _parse(self, ahead: bool, may_wait: bool) -> Progress:
@@ -448,15 +518,20 @@ class Reader:
         :param may_wait: whether this may let others run in between.
         """
         protocol = self._protocol
+
         if protocol.is_compressed:
             protocol.run_aside = self._transport.run_aside if may_wait else _call
+
         while True:
             progress = protocol.read(ahead)
+
             if protocol.pongs:
                 pongs, protocol.pongs = protocol.pongs, []
                 self._owner.answer_pings(pongs)
+
             if progress is Progress.END:
                 self._owner.read_end()
+
                 if self.state is not _OPEN:
                     return Progress.DRAINED
             elif progress is not Progress.MORE:
@@ -464,6 +539,7 @@ class Reader:
             elif may_wait:
                 if self.messages and not ahead:
                     return progress
+
                 self._scheduler.enter()
             elif self._scheduler.is_turn_over():
                 return progress
@@ -477,7 +553,10 @@ def _remaining(deadline: float | None) -> float | None:
     """How long there is still to wait, in seconds."""
     if deadline is None:
         return None
+
     remaining = deadline - time.monotonic()
+
     if remaining <= 0:
         raise TimeoutError("The client of the WebSocket took too long.")
+
     return remaining

@@ -97,23 +97,30 @@ class Keeper:
     def keep(self, connection: Connection) -> Entry:
         """Look after a connection, when it wants that."""
         entry = Entry(self, connection)
+
         with self._mutex:
             if not self.entries:
                 self.scheduler.begin()
+
             self.entries.add(entry)
             starts = _is_stopping is not None and self._next_stop_check == NEVER
+
             if starts:
                 self._next_stop_check = time.monotonic() + STOP_INTERVAL
+
         if starts:
             self.scheduler.run_or_call_soon(self._set_alarm)
+
         return entry
 
     def forget(self, entry: Entry) -> None:
         """Stop looking after a connection that has ended."""
         entry.connection = None
+
         with self._mutex:
             if entry in self.entries:
                 self.entries.remove(entry)
+
                 if not self.entries:
                     self._queue.clear()
                     self._next_stop_check = self._alarm_at = NEVER
@@ -124,8 +131,10 @@ class Keeper:
         with self._mutex:
             if when >= entry.due or entry.connection is None:
                 return
+
             self._push(entry, when)
             is_first = when < self._alarm_at
+
         if is_first:
             # On the hub: its timers are nothing for other threads.
             self.scheduler.run_or_call_soon(self._set_alarm)
@@ -144,17 +153,24 @@ class Keeper:
     def _run(self) -> None:
         """Look after those that are due. Called on the scheduler."""
         now = time.monotonic()
+
         if now >= self._next_stop_check:
             self._next_stop_check = now + STOP_INTERVAL
+
             if _is_stopping is not None and _is_stopping():
                 self.close_all(*SERVER_RESTART)
+
         for _ in range(BATCH):
             entry = self._pop(now)
+
             if entry is None:
                 break
+
             connection = entry.connection
+
             if connection is not None:
                 self._look_after(entry, connection, now)
+
         self._set_alarm()
 
     def _pop(self, now: float) -> Entry | None:
@@ -162,9 +178,11 @@ class Keeper:
         with self._mutex:
             while self._queue and self._queue[0][0] <= now:
                 when, _, entry = heapq.heappop(self._queue)
+
                 if when == entry.due:
                     entry.due = NEVER
                     return entry
+
         return None
 
     def _look_after(self, entry: Entry, connection: Connection, now: float) -> None:
@@ -173,6 +191,7 @@ class Keeper:
         except BaseException:  # The others are looked after all the same.
             logger.exception("Looking after a WebSocket failed.")
             when = now + 1
+
         with self._mutex:
             if when < entry.due and entry.connection is not None:
                 self._push(entry, when)
@@ -213,6 +232,7 @@ def keeper_for(scheduler: Scheduler) -> Keeper:
     """The keeper of a scheduler, of which each has one."""
     if scheduler.keeper is None:
         scheduler.keeper = Keeper(scheduler)
+
     return scheduler.keeper
 
 
@@ -238,6 +258,7 @@ def close_all(code: int, reason: str = "") -> None:
     for keeper in list(_keepers):
         if not keeper.entries:
             continue
+
         keeper.scheduler.run_or_call_soon(
             functools.partial(keeper.close_all, code, reason)
         )
@@ -251,6 +272,7 @@ def close_some(limit: int, code: int, reason: str = "") -> None:
     for keeper in list(_keepers):
         some = keeper.untold()[:limit]
         limit -= len(some)
+
         if some:
             keeper.scheduler.run_or_call_soon(
                 functools.partial(close_each, some, code, reason)
@@ -284,8 +306,11 @@ def _reset() -> None:
         for entry in keeper.entries:
             if entry.connection is not None:
                 entry.connection.transport.abandon()
+
             entry.connection = None
+
         keeper.scheduler.abandon()
+
     _keepers.clear()
 
 
@@ -304,6 +329,7 @@ def _say_goodbye() -> None:
     untold = [connection for connection in connections if connection.closed is None]
     close_all(*SERVER_RESTART)
     deadline = time.monotonic() + GOODBYE
+
     while untold and open_count() and time.monotonic() < deadline:
         untold[0].transport.sleep(0.01)
         # A handshake may have been under way.

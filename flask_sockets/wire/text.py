@@ -53,10 +53,13 @@ class Text:
         text, size = codecs.utf_8_decode(piece, "strict", is_final)
         self._data = self._data[size:]
         self.has_undecoded = not is_rest
+
         if len(text) >= LARGE and not self._small.tell():
             self._parts.append(text)
             return
+
         self._small.write(text)
+
         if self._small.tell() >= LARGE:
             self._parts.append(self._small.getvalue())
             self._small = io.StringIO()

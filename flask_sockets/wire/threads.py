@@ -61,6 +61,7 @@ class Threads(Scheduler):
             if self._callbacks.pop((fileno, event), None) is not None:
                 assert self._watch is not None
                 self._register(self._watch, fileno)
+
                 if not self._is_needed():
                     self._watch.wake_up()
 
@@ -69,8 +70,10 @@ class Threads(Scheduler):
             if when == NEVER:
                 self._alarms.pop(alarm, None)
                 return
+
             is_first = when < min(self._alarms.values(), default=NEVER)
             self._alarms[alarm] = when
+
             if is_first:
                 self._start().wake_up()
 
@@ -83,6 +86,7 @@ class Threads(Scheduler):
         with self._lock:
             self._has_connections = False
             self._alarms.clear()
+
             if self._watch is not None and not self._is_needed():
                 self._watch.wake_up()
 
@@ -111,8 +115,10 @@ class Threads(Scheduler):
     def dismiss(self, timeout: float) -> None:
         with self._lock:
             watch = self._watch
+
             if watch is None or self._is_needed():
                 return
+
         watch.thread.join(timeout)
 
     # With the lock held
@@ -123,13 +129,16 @@ class Threads(Scheduler):
     def _start(self) -> _Watch:
         if self._watch is None:
             self._watch = _Watch(self._run)
+
         return self._watch
 
     def _register(self, watch: _Watch, fileno: int) -> None:
         """Tell the selector what is watched."""
         events = sum(event for event in _EVENTS if (fileno, event) in self._callbacks)
+
         with contextlib.suppress(KeyError):
             watch.selector.unregister(fileno)
+
         if events:
             watch.selector.register(fileno, events)
 
@@ -142,13 +151,18 @@ class Threads(Scheduler):
                     self._watch = None
                     watch.close()
                     return
+
                 when = min(self._alarms.values(), default=NEVER)
+
             ready = watch.wait(when)
             now = time.monotonic()
+
             with self._lock:
                 functions = [a.function for a, w in self._alarms.items() if w <= now]
+
                 for alarm in [a for a, w in self._alarms.items() if w <= now]:
                     del self._alarms[alarm]
+
                 functions += [
                     callback
                     for fileno, mask in ready
@@ -156,6 +170,7 @@ class Threads(Scheduler):
                     if mask & event
                     and (callback := self._callbacks.get((fileno, event))) is not None
                 ]
+
             for function in functions:
                 try:
                     function()
@@ -178,6 +193,7 @@ class _Watch:
         self.thread = threading.Thread(
             target=run, args=(self,), name="flask-sockets", daemon=True
         )
+
         try:
             self.thread.start()
         except BaseException:
@@ -188,8 +204,10 @@ class _Watch:
         """Wait for sockets, or for a time, and say which are ready for what."""
         timeout = None if when == NEVER else max(0.0, when - time.monotonic())
         ready = [(key.fd, mask) for key, mask in self.selector.select(timeout)]
+
         with contextlib.suppress(BlockingIOError):
             self._theirs.recv(4096)
+
         return ready
 
     def wake_up(self) -> None:
@@ -224,10 +242,12 @@ class ThreadTransport(Transport):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
+
         if self.is_tls:
             # OpenSSL allows one call at a time on a connection. None of them blocks.
             self._tls_lock = threading.Lock()
             self.raw_receive, self.raw_send = self._receive_tls, self._send_tls
+
         self.scheduler = _threads
         # What is watched of it, by event.
         self._watched: dict[int, int] = {}
@@ -256,8 +276,10 @@ class ThreadTransport(Transport):
 
     def _wait(self, events: int, timeout: float | None) -> bool:
         fileno = self.socket.fileno()
+
         if fileno < 0:  # Closed by the server. The next read or write says so.
             return True
+
         with _Selector() as selector:
             selector.register(fileno, events)
             return bool(selector.select(timeout))
@@ -276,6 +298,7 @@ class ThreadTransport(Transport):
 
     def _begin_to_watch(self, event: int, callback: Callable[[], None]) -> None:
         fileno = self.socket.fileno()
+
         if fileno < 0:  # Closed by the server, which the function finds out.
             self.spawn(callback)
         else:
@@ -285,6 +308,7 @@ class ThreadTransport(Transport):
     def _unwatch(self, event: int) -> None:
         # Soon another socket may have the same number.
         fileno = self._watched.pop(event, None)
+
         if fileno is not None:
             self.scheduler.unwatch(fileno, event)
 

@@ -50,16 +50,21 @@ class Timers:
         :return: the code and the reason to close it with.
         """
         expiry, timeout = self.expiry, self._idle_timeout
+
         if expiry is not None and now >= expiry.when:
             return expiry.code, expiry.reason
+
         self.deadline = NEVER if expiry is None else expiry.when
+
         if timeout is not None:
             if messages != self._messages:
                 self._messages, self._seen_at = messages, now
             elif now >= self._seen_at + timeout:
                 return IDLE
+
             # A message may have come at any time since the last look. So nobody is
             # closed before their time, and all soon after it.
             next_look = min(now + timeout / LOOKS, self._seen_at + timeout)
             self.deadline = min(self.deadline, next_look)
+
         return None

@@ -17,6 +17,7 @@ import typing as t
 _ioctl: t.Any = None
 _FIONREAD: int | None = None
 _TIOCOUTQ: int | None = None
+
 with contextlib.suppress(ImportError):
     from fcntl import ioctl as _ioctl
     from termios import FIONREAD as _FIONREAD
@@ -88,6 +89,7 @@ class Transport:
         """
         self._timeout_before = self.socket.gettimeout()
         self.socket.settimeout(0)
+
         # Servers leave Nagle's algorithm on: small messages wait for the
         # acknowledgement of the one before, and throughput is a third.
         with contextlib.suppress(OSError):  # Not TCP: a Unix socket.
@@ -101,10 +103,12 @@ class Transport:
         them take for a client that went away, and the reading finds the end.
         """
         self.shutdown()
+
         if self.is_tls:
             with contextlib.suppress(OSError):
                 # Nobody uses it any more: now also what TLS makes of this.
                 self.socket.shutdown(socket.SHUT_RDWR)
+
         with contextlib.suppress(OSError):
             self.socket.settimeout(self._timeout_before)
 
@@ -112,11 +116,13 @@ class Transport:
         """End the traffic. Whoever waits for the socket wakes up."""
         if self._is_shut_down:
             return
+
         self._is_shut_down = how == socket.SHUT_RDWR
         # What TLS makes of this drops the encryption at once, also from under a read
         # or write in another thread. What lies below it ends the stream only.
         cls = self._tls_class
         sock: t.Any = self.socket if cls is None else super(cls, self.socket)
+
         with contextlib.suppress(OSError):
             sock.shutdown(how)
 
@@ -194,10 +200,12 @@ class Transport:
     def _ask_kernel(self, request: int | None) -> int:
         if request is None:
             return 0
+
         try:
             answer = _ioctl(self.fileno(), request, bytes(4))
         except (OSError, ValueError):
             return 0
+
         return int.from_bytes(answer, sys.byteorder)
 
     def call_soon(self, function: Callable[[], None]) -> None:
@@ -248,10 +256,12 @@ def transport_for(sock: socket.socket) -> Transport:
     """Choose how to wait by the kind of socket the server uses."""
     # An app that is served by threads needn't wait for the import of gevent.
     gevent_socket = sys.modules.get("gevent.socket")
+
     if gevent_socket is not None and isinstance(sock, gevent_socket.socket):
         from .greenlets import GeventTransport
 
         return GeventTransport(sock)
+
     from .threads import ThreadTransport
 
     return ThreadTransport(sock)

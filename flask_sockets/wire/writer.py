@@ -158,7 +158,9 @@ class Writer:
         with self._mutex:
             if self.state is not _OPEN:
                 return Offer.CLOSED
+
             size = 0
+
             if not self._outbox:
                 try:
                     size = self._send(data)
@@ -169,9 +171,11 @@ class Writer:
                     self._end()
             elif self.outbox_size + len(data) > limit:
                 return Offer.FULL
+
             if size >= 0:
                 self._take(data, messages, size)
                 return _TAKEN
+
         self._on_failure()
         return Offer.CLOSED
 
@@ -184,6 +188,7 @@ class Writer:
         """Send what is no frame: the answer to the handshake."""
         with self._mutex:
             has_failed = self.state is _OPEN and not self._put(data)
+
         if has_failed:
             self._on_failure()
 
@@ -201,18 +206,25 @@ class Writer:
 
     def _put_control(self, frame: bytes) -> None:
         opcode = frame[0] & 0x0F
+
         with self._mutex:
             if self.state is not _OPEN:
                 return
+
             if opcode == frames.CLOSE:
                 self._change_to(Output.CLOSING)
+
             before = self._controls.get(opcode) if self._outbox else None
+
             if before is not None and before.data and not before.is_begun:
                 before.data = memoryview(frame)
                 return
+
             has_failed = not self._put(frame)
+
             if self._outbox:
                 self._controls[opcode] = self._outbox[-1]
+
         if has_failed:
             self._on_failure()
 
@@ -224,6 +236,7 @@ class Writer:
         with self._mutex:
             if self.state is Output.CLOSING:
                 self._change_to(Output.ENDING)
+
                 if not self._outbox:
                     self._end_stream()
 
@@ -234,6 +247,7 @@ class Writer:
             callbacks = self._take_callbacks()
             # Nothing can fail now. These would keep the connection in memory.
             self._on_failure, self.compress = _do_nothing, None
+
         for callback in callbacks:
             callback()
 
@@ -250,6 +264,7 @@ class Writer:
             if self._outbox:
                 self._room_callbacks.append(callback)
                 return
+
         self._transport.call_soon(callback)
 
     # With waiting
@@ -264,26 +279,33 @@ class Writer:
         if not self._enter():
             self._write_from_elsewhere(opcode, payload, deadline)
             return
+
         try:
             with self._mutex:
                 if self.state is not _OPEN:
                     raise OutputEnded
+
                 length = len(payload)
+
                 if self.compress is not None:
                     frame = self.compress(opcode, payload)
                 elif length < 126:
                     frame = SHORT_HEADERS[opcode][length] + payload
                 else:
                     frame = frames.encode(opcode, payload)
+
                 try:
                     size = 0 if self._outbox else self._send(frame)
                 except NOT_NOW:
                     size = 0
+
                 self.taken += size
+
                 if size == len(frame):
                     self.messages += 1
                     self.bytes += length
                     return
+
                 piece = self._keep(frame, size)
                 piece.event = self._transport.new_event()
         except OutputEnded:
@@ -296,6 +318,7 @@ class Writer:
             # out with the next one.
             self._on_failure()
             raise
+
         self._wait_for(piece, deadline)
         self.messages += 1
         self.bytes += len(payload)
@@ -314,6 +337,7 @@ class Writer:
                 outcome.append(None)
             except BaseException as error:
                 outcome.append(error)
+
             done.set()
 
         def begin() -> None:
@@ -321,11 +345,13 @@ class Writer:
 
         self._transport.call_soon(begin)
         done.wait()
+
         if outcome[0] is not None:
             raise outcome[0]
 
     def _wait_for(self, piece: _Piece, deadline: float | None) -> None:
         assert piece.event is not None
+
         try:
             if not piece.event.wait(_remaining(deadline)) and piece.data:
                 raise TimeoutError("The client of the WebSocket took too long.")
@@ -333,7 +359,9 @@ class Writer:
             # A timeout, or the greenlet was killed.
             if piece.data and not self._take_back(piece):
                 self._on_failure()
+
             raise
+
         if piece.data:
             raise OutputEnded
 
@@ -347,6 +375,7 @@ class Writer:
             if piece.data and not piece.is_begun and self.compress is None:
                 self._outbox.remove(piece)
                 piece.data = _NOTHING
+
         return not piece.data
 
     # With the mutex held
@@ -363,6 +392,7 @@ class Writer:
         self.taken += size
         self.messages += messages
         self.bytes += len(data)
+
         if size < len(data):
             self._keep(data, size).is_offered = True
             self.outbox_size += len(data) - size
@@ -370,15 +400,18 @@ class Writer:
     def _put(self, data: bytes) -> bool:
         """Send or keep it, and say if the connection is still there."""
         size = 0
+
         try:
             if not self._outbox:
                 size = self._transport.send(data)
                 self.taken += size
+
             if size < len(data):
                 self._keep(data, size)
         except OSError:
             self._end()
             return False
+
         return True
 
     def _keep(self, data: bytes, size: int = 0) -> _Piece:
@@ -389,6 +422,7 @@ class Writer:
         rest = memoryview(data)[size:] if size else data
         # TLS may have encrypted what it couldn't send.
         piece = _Piece(rest, is_begun=size > 0)
+
         if self._outbox:
             self._outbox.append(piece)
         else:
@@ -396,6 +430,7 @@ class Writer:
             self._outbox = collections.deque((piece,))
             self.send_at_once = None
             self._transport.watch_writable(self._send_more)
+
         return piece
 
     def _send_outbox(self) -> None:
@@ -404,21 +439,28 @@ class Writer:
         :raises OSError: if the connection is lost.
         """
         outbox = self._outbox
+
         while outbox:
             piece = outbox[0]
             piece.is_begun |= self._transport.is_tls
             size = self._transport.send(piece.data)
+
             if not size:
                 return
+
             self.taken += size
+
             if piece.is_offered:
                 self.outbox_size -= size
+
             if size < len(piece.data):
                 piece.data = piece.data[size:]
                 piece.is_begun = True
                 continue
+
             piece.data = _NOTHING  # An empty slice would keep all of it in memory.
             outbox.popleft()
+
             if piece.event is not None:
                 piece.event.set()
 
@@ -426,12 +468,15 @@ class Writer:
         """The outbox is done with, sent or not."""
         if self._outbox is not _EMPTY:
             self._transport.unwatch_writable()
+
             for piece in self._outbox:
                 if piece.event is not None:
                     piece.event.set()
+
             self._outbox = _EMPTY
             self._controls.clear()
             self.outbox_size = 0
+
             if self.state is Output.OPEN:
                 self.send_at_once = self._transport.send_on_hub
 
@@ -455,21 +500,27 @@ class Writer:
         """The client has made room."""
         callbacks: list[Callable[[], None]] = []
         has_failed = False
+
         with self._mutex:
             if self.state is Output.ENDED:
                 return
+
             try:
                 self._send_outbox()
             except OSError:
                 self._end()
                 has_failed = True
+
             if not self._outbox:
                 self._clear()
                 callbacks = self._take_callbacks()
+
                 if self.state is Output.ENDING:
                     self._end_stream()
+
         if has_failed:
             self._on_failure()
+
         for callback in callbacks:
             callback()
 
@@ -488,24 +539,31 @@ def offer_all(
     """
     size = len(data)
     refused: list[tuple[int, Offer]] = []
+
     for place, writer in enumerate(writers):
         send = writer.send_at_once
+
         if send is not None:
             try:
                 taken = send(data)
             except OSError:  # Nothing is taken now, or ever: the offer finds that out.
                 taken = 0
+
             if taken == size:
                 writer.taken += size
                 writer.messages += messages
                 writer.bytes += size
                 continue
+
             if taken:
                 writer.take_rest(data, messages, taken)
                 continue
+
         answer = writer.offer(data, messages, limit)
+
         if answer is not Offer.TAKEN:
             refused.append((place, answer))
+
     return refused
 
 

@@ -107,16 +107,22 @@ def _date(now: time.struct_time) -> str:
 def _request_styles(code: int) -> t.Sequence[str]:
     if 100 <= code < 200:
         return ("bold",)
+
     if code == 304:
         return ("cyan",)
+
     if 200 <= code < 300:
         return ()
+
     if 300 <= code < 400:
         return ("green",)
+
     if code == 404:
         return ("yellow",)
+
     if 400 <= code < 500:
         return ("bold", "red")
+
     return ("bold", "magenta")
 
 

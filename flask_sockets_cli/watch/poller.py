@@ -209,6 +209,7 @@ class Tree:
         except OSError:
             if entry.path in self._entries:
                 found[entry.path] = self._entries[entry.path]
+
             return
 
         found[entry.path] = status.st_mtime_ns, status.st_ctime_ns, status.st_size

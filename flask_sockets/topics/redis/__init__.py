@@ -82,10 +82,12 @@ class RedisBroker(Broker):
 
     def publish(self, publication: Publication, options: TopicOptions) -> None:
         keys = scripts.keys_of(self._prefix, publication.topic)
+
         if not options.history:
             message = wire_format.encode_plain(publication)
             _wait_beside_the_hub(self._calls.call, "PUBLISH", keys.channel, message)
             return
+
         head, sender = wire_format.encode(publication)
         _wait_beside_the_hub(
             self._calls.run,
@@ -181,6 +183,7 @@ class RedisBroker(Broker):
     def _tick(self) -> bool:
         now = time.monotonic()
         self._members.beat(now)
+
         if now >= self._next_renewal:
             commands: list[tuple[Argument, ...]] = [
                 (
@@ -191,9 +194,12 @@ class RedisBroker(Broker):
                 for topic, options in self._listener.heard().items()
                 if options.history
             ]
+
             if commands:
                 self._calls.call_all(commands)
+
             self._next_renewal = now + RENEW_INTERVAL
+
         return bool(self._members)
 
 
@@ -219,8 +225,11 @@ def _wait_beside_the_hub(function: Callable[..., R], *args: t.Any) -> R:
     of threads does the waiting.
     """
     gevent: t.Any = sys.modules.get("gevent")
+
     if gevent is None or not isinstance(gevent.getcurrent(), gevent.Greenlet):
         return function(*args)
+
     if sys.modules["gevent.monkey"].is_module_patched("socket"):
         return function(*args)
+
     return t.cast("R", gevent.get_hub().threadpool.apply(function, args))

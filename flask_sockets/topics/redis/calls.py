@@ -125,9 +125,11 @@ class Calls:
         :raises BrokerUnavailable: if one of them failed; others may have been done.
         """
         results = self.try_all(commands)
+
         for result in results:
             if isinstance(result, BrokerUnavailable):
                 raise result
+
         return results
 
     def try_all(self, commands: t.Sequence[tuple[Argument, ...]]) -> list[t.Any]:
@@ -138,21 +140,28 @@ class Calls:
         """
         give_up = time.monotonic() + MAX_WAIT
         calls = [_Call(arguments) for arguments in commands]
+
         if len(self._pending) > MAX_PENDING:
             raise self._unavailable("too much is waiting to be sent already")
+
         self._pending.extend(calls)
+
         while not all(call.is_done for call in calls):
             if not self._turn.acquire(timeout=TIMEOUT):
                 now = time.monotonic()
+
                 if now < min(self._served_at + TIMEOUT, give_up):
                     continue
+
                 self._withdraw(calls)
                 raise self._unavailable("it doesn't answer in time")
+
             try:
                 while not all(call.is_done for call in calls):
                     self._send_pending()
             finally:
                 self._turn.release()
+
         return [
             call.result if call.error is None else self._failed(call.error)
             for call in calls
@@ -187,12 +196,15 @@ class Calls:
     def _send_pending(self) -> None:
         """Send the commands that wait, and read the answers."""
         batch: list[_Call] = []
+
         while self._pending and len(batch) < MAX_BATCH:
             batch.append(self._pending.popleft())
+
         try:
             self._exchange(batch)
         except (RedisError, OSError) as error:
             self._drop()
+
             for call in batch:
                 if not call.is_done:
                     call.end(error=error)
@@ -200,9 +212,11 @@ class Calls:
             # A greenlet was killed, or a worker ran into its timeout: the answers of
             # this batch can't be told from those of the next.
             self._drop()
+
             for call in batch:
                 if not call.is_done:
                     call.end(error=ConnectionError(f"interrupted: {error!r}"))
+
             raise
 
     def _exchange(self, batch: list[_Call]) -> None:
@@ -214,6 +228,7 @@ class Calls:
         connection.send_packed_command(connection.pack_commands(commands))
         unknown: list[_Call] = []
         is_read_only = False
+
         for call in batch:
             try:
                 call.end(connection.read_response())
@@ -222,32 +237,42 @@ class Calls:
             except ResponseError as error:
                 call.end(error=error)
                 is_read_only |= isinstance(error, ReadOnlyError)
+
         self._served_at = time.monotonic()
+
         if unknown:
             self._load_scripts(connection)
             self._exchange(unknown)
+
         if is_read_only:  # It is a replica now. Another one may be the master.
             self._drop()
 
     def _open(self) -> Connection:
         if self._connection is not None and self._is_stale(self._connection):
             self._drop()
+
         if self._connection is None:
             if self._last_error is not None and time.monotonic() < self._retry_at:
                 raise self._last_error
+
             self._last_error = None
             connection = self._connect()
+
             try:
                 connection.connect()
                 self.run_id = self._read_run_id(connection)
                 self._load_scripts(connection)
             except BaseException as error:
                 connection.disconnect()
+
                 if isinstance(error, (RedisError, OSError)):
                     self._last_error = error
                     self._retry_at = time.monotonic() + RETRY_INTERVAL
+
                 raise
+
             self._connection = connection
+
         self._used_at = time.monotonic()
         return self._connection
 
@@ -255,6 +280,7 @@ class Calls:
         """Whether the connection was closed while nobody used it."""
         if time.monotonic() - self._used_at < IDLE_TIME:
             return False
+
         try:
             # Nothing was asked, so that nothing but the end can have come.
             return connection.can_read(timeout=0)
@@ -263,6 +289,7 @@ class Calls:
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
+
         if connection is not None:
             connection.disconnect()
 
@@ -274,5 +301,6 @@ class Calls:
     def _load_scripts(self, connection: Connection) -> None:
         commands = [("SCRIPT", "LOAD", script) for script in scripts.ALL]
         connection.send_packed_command(connection.pack_commands(commands))
+
         for _ in commands:
             connection.read_response()

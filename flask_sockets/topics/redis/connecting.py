@@ -60,6 +60,7 @@ def connector(url: str) -> tuple[Callable[[], Connection], str]:
         # The older protocol: what is published comes as an answer like all others.
         "protocol": 2,
     }
+
     try:
         if scheme == SENTINEL:
             pool = _sentinel_pool(url, options)
@@ -92,6 +93,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, MasterNotFoundError):
         # What it says names everything that redis-py knows of each sentinel.
         return "no sentinel that can be reached knows a master"
+
     return str(error)
 
 
@@ -109,17 +111,23 @@ def _sentinel_pool(url: str, options: dict[str, t.Any]) -> redis.ConnectionPool:
     credentials, _, addresses = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     service, _, db = parts.path.strip("/").partition("/")
+
     if not addresses or not service or (db and not db.isdecimal()):
         raise ValueError(
             "It has to look like 'redis+sentinel://host:26379,host:26379/service'."
         )
+
     sentinels = []
+
     for address in addresses.split(","):
         where = urlsplit(f"//{address}")
         sentinels.append((where.hostname or "localhost", where.port or SENTINEL_PORT))
+
     options = {**options, "db": int(db or 0)}
+
     if password or user:
         options.update(username=unquote(user) or None, password=unquote(password))
+
     of_sentinels = {
         name: options[name]
         for name in ("socket_timeout", "socket_connect_timeout", "retry")

@@ -150,23 +150,32 @@ class Listener:
         :raises BrokerUnavailable: if that can't be done in time.
         """
         start = time.monotonic()
+
         with self._changed:
             new = []
+
             for name, options in topics.items():
                 topic = self._topics.get(name)
+
                 if topic is None:
                     topic = self._topics[name] = _Topic(options)
                     new.append(name)
+
                 topic.count += 1
+
             self._wanted += new
             is_ready = self._are_active(topics)
+
             if self._thread is None:
                 self._start_thread()
+
         if is_ready:
             return
+
         try:
             if new and self._is_connected:
                 self.wake()
+
             with self._changed:
                 while not self._are_active(topics):
                     self._wait_for_change(start)
@@ -183,9 +192,12 @@ class Listener:
         """
         if self._thread is threading.current_thread():
             return  # A receiver of a signal. Nothing is received meanwhile.
+
         start = time.monotonic()
+
         with self._changed:
             self._waiting += 1
+
             try:
                 while self._is_behind(name, position):
                     self._wait_for_change(start)
@@ -213,8 +225,10 @@ class Listener:
         """
         if self._changed.wait(max(0.0, self._give_up_at(start) - time.monotonic())):
             return
+
         # The time may be over only since nobody could run.
         self._changed.wait(LAST_CHANCE)
+
         if time.monotonic() >= self._give_up_at(start):
             raise BrokerUnavailable(
                 self._problem or failure(self._name, "it doesn't answer in time")
@@ -223,14 +237,17 @@ class Listener:
     def _give_up_at(self, start: float) -> float:
         if self._problem:
             return start + TIMEOUT
+
         return min(max(start, self._heard_at) + TIMEOUT, start + MAX_WAIT)
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
         """Take back one :meth:`subscribe`. Doesn't wait."""
         now = time.monotonic()
+
         with self._changed:
             for name in topics:
                 topic = self._topics.get(name)
+
                 if topic is not None:
                     topic.count -= 1
                     topic.unused_since = now
@@ -255,9 +272,11 @@ class Listener:
             self._topics.clear()
             thread = self._thread
             self._changed.notify_all()
+
         if thread is not None:
             with contextlib.suppress(BrokerUnavailable):
                 self.wake()
+
             thread.join(TIMEOUT)
 
     def heard(self) -> dict[str, TopicOptions]:
@@ -284,10 +303,12 @@ class Listener:
         while not self._is_closed:
             next_attempt = time.monotonic() + RETRY_INTERVAL
             connection = self._connect()
+
             try:
                 connection.connect()
                 self._heard_at = time.monotonic()
                 self._resubscribe(connection)
+
                 if self._listen(connection):
                     return
             except (RedisError, OSError) as error:
@@ -302,7 +323,9 @@ class Listener:
                     if self._thread is threading.current_thread():
                         self._is_connected = False
                         self._ask_for_all()
+
                 connection.disconnect()
+
             with self._changed:
                 if not self._is_closed:
                     # No pause behind a connection that has lasted.
@@ -311,6 +334,7 @@ class Listener:
     def _note_problem(self, problem: str) -> None:
         """Tell once what is wrong, until all is well again."""
         self._problem = problem
+
         if not self._is_reported:
             self._is_reported = True
             logger.warning(
@@ -324,17 +348,21 @@ class Listener:
         with self._changed:
             if any(topic.state is not State.ACTIVE for topic in self._topics.values()):
                 return
+
         self._problem = ""
+
         if self._is_reported:
             self._is_reported = False
             logger.warning("The broker at %r is back.", self._name)
 
     def _resubscribe(self, connection: Connection) -> None:
         self._calls.retry_now()
+
         with self._changed:
             self._ask_for_all()
             # From now on whoever wants another topic wakes the task up.
             self._is_connected = True
+
         self._probe = None
         self._probed_at = time.monotonic()
         connection.send_command("SUBSCRIBE", self._control, self._own)
@@ -343,6 +371,7 @@ class Listener:
         """Want all topics anew, of which Redis knows nothing. Called under the lock."""
         for topic in self._topics.values():
             topic.state = State.ASKED
+
         self._wanted = list(self._topics)
         self._confirmed.clear()
 
@@ -352,13 +381,17 @@ class Listener:
         :return: whether there is nothing left to listen to, so that the task ends.
         """
         next_tick = time.monotonic()
+
         while True:
             self._ask(connection)
             now = time.monotonic()
+
             if now >= next_tick or self._is_closed:
                 next_tick = now + TICK
+
                 if self._tick(connection, now):
                     return True
+
             if connection.can_read(timeout=max(0.0, next_tick - now)):
                 self._take_in(connection)
 
@@ -366,24 +399,31 @@ class Listener:
         """Take in what has come, and hand it on at once."""
         is_all = False
         has_confirmed = False
+
         try:
             for _ in range(MAX_MESSAGES):
                 kind, channel, value = connection.read_response()
                 self._heard_at = time.monotonic()
+
                 if kind == b"message":
                     self._take_message(channel.decode(), value)
                 elif kind == b"subscribe":
                     has_confirmed |= self._confirm(channel.decode())
+
                 is_all = not connection.can_read(timeout=0)
+
                 if is_all:
                     break
         finally:
             self._receiver.flush()
+
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()
+
         if has_confirmed:
             self._activate()
+
         if not is_all:
             # Reading what is there lets no greenlet run. Nor does a sleep of 0 let the
             # hub look at sockets.
@@ -393,8 +433,10 @@ class Listener:
         """Ask Redis for the topics that are wanted."""
         if not self._wanted:
             return
+
         with self._changed:
             wanted, self._wanted = self._wanted, []
+
         for start in range(0, len(wanted), MAX_CHANNELS):
             names = wanted[start : start + MAX_CHANNELS]
             channels = [scripts.keys_of(self._prefix, name).channel for name in names]
@@ -403,8 +445,10 @@ class Listener:
     def _confirm(self, channel: str) -> bool:
         name = scripts.topic_of(self._prefix, channel)
         topic = None if name is None else self._topics.get(name)
+
         if name is None or topic is None:
             return False
+
         topic.state = State.CONFIRMED
         self._confirmed.add(name)
         return True
@@ -418,15 +462,18 @@ class Listener:
                 if (topic := self._topics.get(name)) is not None
                 and topic.state is State.CONFIRMED
             }
+
         self._confirmed.clear()
         self._recover(
             {name: topic for name, topic in confirmed.items() if topic.options.history}
         )
         self._receiver.flush()
+
         with self._changed:
             for name, topic in confirmed.items():
                 if name not in self._confirmed:
                     topic.state = State.ACTIVE
+
             self._changed.notify_all()
 
     def _recover(self, topics: Mapping[str, _Topic]) -> None:
@@ -436,18 +483,21 @@ class Listener:
         meanwhile is in their history.
         """
         read = self._read([(name, t.options, t.place) for name, t in topics.items()])
+
         for (name, topic), recovery in zip(topics.items(), read, strict=True):
             if isinstance(recovery, BrokerUnavailable):
                 topic.state = State.CONFIRMED
                 self._confirmed.add(name)
                 self._note_problem(str(recovery))
                 continue
+
             if topic.place is not None:  # Somebody is subscribed.
                 if recovery.recovered:
                     for publication in recovery.publications:
                         self._receiver.receive(publication)
                 else:
                     self._receiver.lose(name)
+
             topic.place = recovery.position
 
     # What comes
@@ -455,6 +505,7 @@ class Listener:
     def _take_message(self, channel: str, data: bytes) -> None:
         try:
             name = scripts.topic_of(self._prefix, channel)
+
             if name is not None:
                 self._take_publication(decode(name, data))
             elif channel == self._control:
@@ -468,19 +519,25 @@ class Listener:
         if isinstance(order, Disconnect):
             self._receiver.disconnect(order.topic, order.code, order.reason)
             return
+
         with contextlib.suppress(BrokerUnavailable):  # Whoever has asked gives up.
             stats.tell(self._calls, self._prefix, order, self._receiver.stats())
 
     def _take_publication(self, publication: Publication) -> None:
         topic = self._topics.get(publication.topic)
+
         if topic is None:
             return
+
         place = publication.place
+
         if place is None:
             self._receiver.receive(publication)
             return
+
         if topic.state is not State.ACTIVE:
             return  # The history has it, and is read when all is confirmed.
+
         if topic.place is None or topic.place.epoch != place.epoch:
             # A topic with a history that this process knew nothing of, or a new epoch.
             is_next = topic.place is None
@@ -488,6 +545,7 @@ class Listener:
             return  # It was read from the history.
         else:
             is_next = place.offset == topic.place.offset + 1
+
         if is_next:
             self._receiver.receive(publication)
             topic.place = place  # Whoever waits for this may go on now.
@@ -502,15 +560,20 @@ class Listener:
         :return: whether there is nothing to listen to any more.
         """
         is_needed = False
+
         if not self._is_closed:
             self._forget_unused(connection, now)
             self._check(now)
+
             if self._confirmed:
                 self._activate()
+
             is_needed = self._beat()
+
         with self._changed:
             if (self._topics or is_needed) and not self._is_closed:
                 return False
+
             self._thread = None
             self._is_connected = False
             return True
@@ -527,12 +590,14 @@ class Listener:
         except BrokerUnavailable as error:
             self._note_problem(str(error))
             return True
+
         self._note_health()
         return is_needed
 
     def _forget_unused(self, connection: Connection, now: float) -> None:
         """Unsubscribe from what nobody has wanted for a while."""
         channels = []
+
         with self._changed:
             for name, topic in list(self._topics.items()):
                 if (
@@ -543,6 +608,7 @@ class Listener:
                 ):
                     del self._topics[name]
                     channels.append(scripts.keys_of(self._prefix, name).channel)
+
         for start in range(0, len(channels), MAX_CHANNELS):
             part = channels[start : start + MAX_CHANNELS]
             connection.send_command("UNSUBSCRIBE", *part)

@@ -91,27 +91,32 @@ class MemberList:
         with self._lock:
             self._own[member] = info
             self._gone.pop(member, None)
+
         try:
             return self._tell([(member, info)])[0]
         except BaseException:
             with self._lock:
                 self._own.pop(member, None)
                 self._gone[member] = False  # Redis may have done it.
+
             raise
 
     def leave(self, member: Member) -> bool:
         with self._lock:
             self._own.pop(member, None)
+
         try:
             return self._take_away(member) is not None
         except BaseException:
             with self._lock:
                 self._gone[member] = True
+
             raise
 
     def read(self, topic: str, limit: int) -> dict[str, t.Any]:
         for process in self._find_dead(time.monotonic()):
             self._reap(process)
+
         keys = scripts.keys_of(self._prefix, topic)
         found = self._calls.run(
             scripts.MEMBERS, [keys.order, keys.infos], limit, keys.sockets
@@ -129,18 +134,24 @@ class MemberList:
         """
         if self and now >= self._next_heartbeat:
             seconds, _ = self._calls.call("TIME")
+
             if self._calls.call("ZADD", self._processes, int(seconds), self._process):
                 # Redis has forgotten everything, or this process was taken for dead.
                 self._is_forgotten = True
+
             if self._run_id not in ("", self._calls.run_id):
                 self._is_forgotten = True  # Another one, which may lag behind.
+
             self._run_id = self._calls.run_id
+
             if self._is_forgotten:
                 self._tell_all()
             elif now >= self._next_renewal:
                 self._renew()
+
             self._take_gone_away()
             self._next_heartbeat = now + HEARTBEAT_INTERVAL
+
         for process in self._find_dead(now):
             # What the app does then may take long.
             threading.Thread(target=self._reap, args=(process,), daemon=True).start()
@@ -150,7 +161,9 @@ class MemberList:
         with self._lock:
             if now < self._next_look:
                 return []
+
             self._next_look = now + LOOK_INTERVAL
+
         keys = [self._processes, f"{self._processes}:silent"]
         dead = self._calls.run(scripts.DEAD, keys, SILENT_AFTER, DEAD_AFTER, LIFETIME)
         return [process.decode() for process in dead]
@@ -158,24 +171,32 @@ class MemberList:
     def _tell_all(self) -> None:
         with self._lock:
             own = list(self._own.items())
+
         for start in range(0, len(own), BATCH):
             self._tell(own[start : start + BATCH])
+
         # Some of them may have left meanwhile, or Redis has forgotten that they had.
         told = self._calls.call("SMEMBERS", self._members_of(self._process))
+
         with self._lock:
             self._is_forgotten = False
+
             for data in told:
                 member = Member.decode(data)
+
                 if member not in self._own:
                     self._gone.setdefault(member, False)
 
     def _take_gone_away(self) -> None:
         with self._lock:
             gone = [(m, known) for m, known in self._gone.items() if m not in self._own]
+
         for member, is_known in gone:
             info = self._take_away(member)
+
             if info is not None and is_known:
                 self._tell_app(member, info)
+
             with self._lock:
                 self._gone.pop(member, None)
 
@@ -190,6 +211,7 @@ class MemberList:
         What a dead process has brought is noted first, so that it is never forgotten.
         """
         commands: list[tuple[Argument, ...]] = []
+
         for member, info in members:
             keys = scripts.keys_of(self._prefix, member.topic)
             own = self._members_of(self._process)
@@ -205,16 +227,19 @@ class MemberList:
                     *(member.member, member.socket, json.dumps(info), LIFETIME),
                 ),
             ]
+
         # So that others look after it before its first heartbeat.
         seconds, _ = self._calls.call("TIME")
         commands.append(("ZADD", self._processes, "NX", int(seconds), self._process))
         commands.append(("EXPIRE", self._processes, LIFETIME))
         results = self._calls.call_all(commands)
+
         with self._lock:
             if results[-2] and len(self._own) > len(members):
                 # The next heartbeat tells of the members from before.
                 self._is_forgotten = True
                 self._next_heartbeat = 0.0
+
         return [bool(result) for result in results[2:-2:3]]
 
     def _take_away(self, member: Member) -> bytes | None:
@@ -245,15 +270,20 @@ class MemberList:
     def _renew(self) -> None:
         with self._lock:
             own = list(self._own)
+
         keys = {self._members_of(self._process), self._processes}
+
         for member in own:
             names = scripts.keys_of(self._prefix, member.topic)
             keys |= {names.order, names.infos, names.counter}
             keys.add(names.sockets + member.member)
+
         names_of_all = sorted(keys)
+
         for start in range(0, len(names_of_all), BATCH):
             part = names_of_all[start : start + BATCH]
             self._calls.call_all([("EXPIRE", key, LIFETIME) for key in part])
+
         self._next_renewal = time.monotonic() + LIFETIME / 4
 
     def _reap(self, process: str) -> None:
@@ -275,16 +305,22 @@ class MemberList:
             "EX",
             REAP_TIME,
         )
+
         if not mine:
             return
+
         key = self._members_of(process)
+
         while batch := self._calls.call("SRANDMEMBER", key, BATCH):
             members = [Member.decode(data) for data in batch]
             infos = self._calls.call_all([self._leaving(member) for member in members])
+
             for member, info in zip(members, infos, strict=True):
                 if info is not None:
                     self._tell_app(member, info)
+
             self._calls.call("SREM", key, *batch)
+
         self._calls.call("ZREM", self._processes, process)
         self._calls.call("HDEL", f"{self._processes}:silent", process)
         logger.info("Took the members of a process away that has ended: %s.", process)

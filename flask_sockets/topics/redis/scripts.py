@@ -194,6 +194,8 @@ def control_channel(prefix: str) -> str:
 def topic_of(prefix: str, channel: str) -> str | None:
     """The topic that is published in a channel, ``None`` if it is another channel."""
     begin, end = f"{prefix}:{{", "}:live"
+
     if channel.startswith(begin) and channel.endswith(end):
         return channel[len(begin) : -len(end)]
+
     return None

@@ -53,9 +53,11 @@ def collect(calls: Calls, prefix: str) -> CollectedStats:
     give_up = time.monotonic() + PATIENCE
     asked = calls.call("PUBLISH", control_channel(prefix), order.encode())
     answers: list[bytes] = []
+
     while len(answers) < asked and time.monotonic() < give_up:
         time.sleep(INTERVAL)
         answers = calls.call("LRANGE", _key(prefix, order), 0, -1)
+
     return CollectedStats(
         [ProcessStats(**json.loads(answer)) for answer in answers],
         silent=max(0, asked - len(answers)),

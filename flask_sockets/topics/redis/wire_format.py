@@ -53,19 +53,27 @@ def decode(topic: str, data: bytes) -> Publication:
     """
     try:
         version, kind, sender_size, place_size = data[:HEADER_SIZE]
+
         if version != VERSION:
             raise ValueError(f"its version is {version}")
+
         place_at = HEADER_SIZE + sender_size
         payload_at = place_at + place_size
+
         if payload_at > len(data):
             raise ValueError("it is too short")
+
         sender = data[HEADER_SIZE:place_at].decode()
         place = None
+
         if place_size:
             place = Position.parse(data[place_at:payload_at].decode())
+
             if place is None:
                 raise ValueError("its position is none")
+
         publication = Publication(topic, Kind(kind), data[payload_at:], sender, place)
+
         if publication.kind is not Kind.BINARY:
             publication.payload.decode()
     except ValueError as error:
@@ -73,6 +81,7 @@ def decode(topic: str, data: bytes) -> Publication:
             f"A message to the topic {topic!r} in Redis doesn't have the format of"
             f" Flask-Sockets: {error}."
         ) from error
+
     return publication
 
 
@@ -109,8 +118,10 @@ def decode_order(data: bytes) -> Disconnect | TellStats:
     """
     try:
         values = json.loads(data)
+
         if "stats" in values:
             return TellStats(_check_token(values["stats"]))
+
         return Disconnect(
             str(values["topic"]), int(values["code"]), str(values["reason"])
         )
@@ -125,4 +136,5 @@ def _check_token(token: str) -> str:
     """Let nobody choose a key that is used for something else."""
     if not re.fullmatch(r"[0-9a-f]{16}", token):
         raise ValueError(f"{token!r} is no token")
+
     return token
