@@ -127,7 +127,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium as the system has it."""
-    executable = program("chromium", "chromium-browser", "google-chrome")
+    executable = program(
+        # It starts in half the time.
+        *("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

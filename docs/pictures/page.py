@@ -77,7 +77,7 @@ def main(target: Path) -> None:
             for line in server.stderr
             if (found := re.search(r"Running on (\S+)", line))
         )
-        executable = shutil.which("chromium")
+        executable = shutil.which("chromium-headless-shell") or shutil.which("chromium")
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox"]
         )
