@@ -11,6 +11,7 @@ import subprocess
 import sys
 import typing as t
 
+from ._subprocess import interpreter_options
 from .channel import Channel
 from .debuggers import environment, is_attached
 from .signals import blocked
@@ -55,10 +56,9 @@ def start_interpreter(listener: socket.socket, forks: bool) -> Interpreter:
         " sys.path[:] = path + [p for p in sys.path[1:] if p not in path];"
         " from flask_sockets_cli.warm.main import main;"
     )
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
 
     def command(*places: int) -> list[str]:
-        return [*flags, "-c", f"{beginning} main({places!r}, {forks})"]
+        return [*interpreter_options(), "-c", f"{beginning} main({places!r}, {forks})"]
 
     with theirs, blocked():
         if sys.platform == "win32":

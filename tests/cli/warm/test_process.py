@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import queue
 import socket
+import subprocess
 import sys
 import typing as t
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_server_accepts_nothing_before_it_is_told_to_serve(
 
         warm.send(do="serve")
         assert get(port) == (200, "version 1")
+
+
+def test_private_part_of_subprocess_is_there() -> None:
+    """Without it no interpreter would be started."""
+    assert hasattr(subprocess, "_args_from_interpreter_flags"), (
+        "The module 'subprocess' has no '_args_from_interpreter_flags' any more. Find"
+        " out how 'multiprocessing' passes on the options of the interpreter, and do"
+        " that in '_subprocess.py'."
+    )
 
 
 @pytest.mark.parametrize(("system", "expected"), [("linux", True), ("darwin", False)])
