@@ -141,10 +141,7 @@ FLASK_RUN = "flask --app app run --debug"
 WATCHDOG_6 = ["flask", "watchdog<7"]
 
 PEERS = {
-    # Installed, as people have it: what it consists of is compiled.
-    "ours": Peer(
-        WSRUN, SOCKETS_APP, ["flask", "gevent", "watchdog"], [str(HERE.parent)]
-    ),
+    "ours": Peer(WSRUN, SOCKETS_APP, ["flask", "gevent", "watchdog"], []),
     "flask_run": Peer(FLASK_RUN, FLASK_APP, ["flask", "watchdog"], WATCHDOG_6),
     "flask_run_stat": Peer(FLASK_RUN, FLASK_APP, ["flask"], ["flask"]),
     "uvicorn": Peer(
@@ -327,19 +324,53 @@ def costs_table(results: dict[str, Figures], plan: Plan) -> str:
     return "\n".join(lines)
 
 
+#: How long an edit may take, relative to 'flask run' with such an app, and a cold
+#: start, relative to the reloader that looks at all files once a second.
+TARGETS = {
+    "ours": (0.2, 1.1),
+    "ours_orm": (0.2, 0.8),
+    "ours_data": (0.1, 0.8),
+    "ours_services": (0.1, 0.8),
+}
+
+
+def start_ratio(results: dict[str, Figures], name: str) -> float:
+    """The median of a server's cold starts, relative to that reloader."""
+    standard = results.get(name.replace("ours", "flask_run_stat"))
+    if standard is None:
+        return math.nan
+    return median(results[name].starts) / median(standard.starts)
+
+
 def targets_table(results: dict[str, Figures], plan: Plan) -> str:
     """Our figures beside what they are to be."""
-    ours = results["ours"]
-    processor = ours.idle.processor_seconds / plan.idle
     lines = [row("ours", "target", "measured", ""), "|---" * 4 + "|"]
-    for what, most, measured, form in (
-        ("edit, x flask run", 0.2, ratio(results, "ours"), ".2f"),
-        ("pair of edits, x edit", 1.1, median(ours.pairs) / median(ours.edits), ".2f"),
-        ("edits lost", 0, (ours.edits + ours.pairs).count(math.inf), ".0f"),
-        ("requests in trouble", 0, sum(ours.answers[key] for key in TROUBLES), ".0f"),
-        ("idle: part of a processor", 0.001, processor, ".2%"),
-        ("MiB", 100, ours.idle.mib, ".0f"),
-    ):
+    goals: list[tuple[str, float, float, str]] = []
+    for name in results.keys() & TARGETS.keys():
+        edit, start = TARGETS[name]
+        goals += [
+            (f"{name}: edit, x flask run", edit, ratio(results, name), ".2f"),
+            (
+                f"{name}: cold start, x flask_run_stat",
+                start,
+                start_ratio(results, name),
+                ".2f",
+            ),
+        ]
+    goals.sort()
+    ours = results.get("ours")
+    if ours is not None:
+        processor = ours.idle.processor_seconds / plan.idle
+        pair = median(ours.pairs) / median(ours.edits)
+        trouble = sum(ours.answers[key] for key in TROUBLES)
+        goals += [
+            ("pair of edits, x edit", 1.1, pair, ".2f"),
+            ("edits lost", 0, (ours.edits + ours.pairs).count(math.inf), ".0f"),
+            ("requests in trouble", 0, trouble, ".0f"),
+            ("idle: part of a processor", 0.001, processor, ".2%"),
+            ("MiB", 100, ours.idle.mib, ".0f"),
+        ]
+    for what, most, measured, form in goals:
         verdict = (
             "-" if math.isnan(measured) else "met" if measured <= most else "missed"
         )
@@ -369,7 +400,7 @@ def main() -> None:
         if not part:
             continue
         tables = [edits_table(part), costs_table(part, plan)]
-        if "ours" in part:
+        if part.keys() & TARGETS.keys():
             tables.append(targets_table(part, plan))
         text = "\n\n".join(tables)
         print(text)

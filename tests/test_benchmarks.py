@@ -100,13 +100,15 @@ def test_lost_edits_are_no_fast_ones(monkeypatch: pytest.MonkeyPatch) -> None:
         "ours": reload.Figures("1.0", [0.05] * 18 + [0.07, 0.09], [math.inf]),
         "flask_run": reload.Figures("2", [0.5] * 18 + [math.inf] * 2, []),
     }
+    results["ours"].starts.append(0.6)
     results["ours"].answers.update({"000001": 5, "cut": 3})
     assert reload.edits_table(results).splitlines()[2:] == [
         "| ours (1.0) | 0.10 | 50 | 70 | 0 of 20 | lost | lost | 1 of 1 | 0 | 3 | 0 |",
         "| flask_run (2) | 1.00 | 500 | lost | 2 of 20 | - | - | 0 of 0 | 0 | 0 | 0 |",
     ]
     assert reload.targets_table(results, reload.QUICK).splitlines()[2:] == [
-        "| edit, x flask run | <= 0.20 | 0.10 | met |",
+        "| ours: cold start, x flask_run_stat | <= 1.10 | - | - |",
+        "| ours: edit, x flask run | <= 0.20 | 0.10 | met |",
         "| pair of edits, x edit | <= 1.10 | lost | missed |",
         "| edits lost | <= 0 | 1 | missed |",
         "| requests in trouble | <= 0 | 3 | missed |",
