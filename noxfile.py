@@ -11,6 +11,9 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "tests"]
 
+#: An environment is made faster if only what is imported is compiled.
+LAZILY = ["--no-compile"]
+
 #: Tests of what is the same everywhere: pages, snippets, figures, types, attacks.
 ANYWHERE = [
     "--ignore=tests/attacks",
@@ -138,7 +141,7 @@ def coverage(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """What may differ with the version of Python."""
     # With two extensions with which every 'flask' would be slow to start.
-    session.install("-e", ".[test]", "apiflask", "flasgger")
+    session.install(*LAZILY, "-e", ".[test]", "apiflask", "flasgger")
     show_versions(session)
     pytest(session, "--ignore=tests/cli", *CORE)
 
@@ -148,9 +151,9 @@ def oldest(session: nox.Session) -> None:
     """The oldest versions of what we depend on."""
     constraints = Path(session.create_tmp(), "oldest.txt")
     constraints.write_text("\n".join(oldest_versions()))
-    session.install("-c", str(constraints), "-e", ".[test]")
+    session.install(*LAZILY, "-c", str(constraints), "-e", ".[test]")
     show_versions(session)
-    pytest(session, "--ignore=tests/cli/wsrun", *ANYWHERE)
+    pytest(session, "--ignore=tests/cli/wsrun", *REPEATED, *ANYWHERE)
 
 
 def oldest_versions() -> list[str]:
@@ -174,7 +177,7 @@ def oldest_versions() -> list[str]:
 @nox.session(python="3.13")
 def newest(session: nox.Session) -> None:
     """The newest versions of what we depend on, those before a release included."""
-    session.install("--pre", "-e", ".[test]")
+    session.install(*LAZILY, "--pre", "-e", ".[test]")
     # 'flask wsrun' works with watchdog 7, which isn't installed for the sake of others.
     session.install("--upgrade", "watchdog>=7")
     show_versions(session)

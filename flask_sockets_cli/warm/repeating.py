@@ -85,8 +85,7 @@ def repeat(
         effects.hide()
 
     # What is here stays, so that no forked process has to look through it for garbage,
-    # and copy its pages as it does.
-    gc.collect()
+    # and copy its pages as it does. To look through it now would delay the first load.
     gc.freeze()
     return Kept(environ, learned, generators)
 
