@@ -134,11 +134,9 @@ class Reader:
 
         # Entering may have let others run, which receive as well. On a hub nobody does
         # from then on until the message is taken, so the lock isn't needed.
-        if (
-            messages
-            and (scheduler.enter() and scheduler.is_hub)
-            and (messages and not self._lock.locked())
-        ):
+        may_take = messages and scheduler.enter() and scheduler.is_hub
+
+        if may_take and messages and not self._lock.locked():
             if self._is_watching:
                 self._unwatch()
 

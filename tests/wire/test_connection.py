@@ -642,6 +642,21 @@ def test_finish_sees_what_another_has_read(flavour: Flavour) -> None:
     finisher.result()
 
 
+@pytest.mark.usefixtures("eager")
+def test_nobody_receives_what_finish_throws_away(flavour: Flavour) -> None:
+    """Whoever comes while it waits for the client is told that it is the end, though
+    there is a message that nobody has received."""
+    ws, peer = flavour.connect()
+    peer.send(frame(TEXT, b"late"))
+    flavour.eventually(lambda: bool(ws.connection.reader.messages))
+    finisher = flavour.spawn(ws.connection.finish, 1000, "")
+    assert peer.read().opcode == CLOSE
+    assert flavour.spawn(ws.receive).result() is None
+    peer.send(close_frame())
+    peer.socket.close()
+    finisher.result()
+
+
 def test_messages_and_looks_race(flavour: Flavour, monkeypatch: t.Any) -> None:
     """The keeper reads all the time, and nothing is lost, doubled or swapped."""
     monkeypatch.setattr(reader, "PATIENCE", 0)
