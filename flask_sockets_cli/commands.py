@@ -196,13 +196,13 @@ def wsrun_command(
     The reloader and debugger are enabled by default with the '--debug' option.
     """
     from .certificate import make_certificate
-    from .files import has_directory
+    from .files import current_directory
     from .interpreter import can_fork, start_interpreter
     from .listener import open_listener, port_of
     from .settings import UNIX, Settings
     from .signals import blocked
 
-    if not has_directory():
+    if current_directory() is None:
         raise click.UsageError(
             "The current directory has been deleted. Change to one that exists."
         )

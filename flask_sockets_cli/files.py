@@ -45,14 +45,12 @@ def is_third_party(path: str) -> bool:
     return "site-packages" in parts or "dist-packages" in parts
 
 
-def has_directory() -> bool:
-    """Whether the current directory is still there."""
+def current_directory() -> str | None:
+    """The current directory, ``None`` if it has been deleted."""
     try:
-        os.getcwd()
+        return os.getcwd()
     except OSError:
-        return False
-
-    return True
+        return None
 
 
 def digest(source: bytes) -> str:

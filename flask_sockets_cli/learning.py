@@ -5,9 +5,9 @@ from one run to the next.
 from __future__ import annotations
 
 import collections
-import os
 import sys
 
+from .files import current_directory
 from .import_steps import Memory, Step, worth_learning
 from .settings import Settings
 
@@ -21,10 +21,10 @@ def learning_for(settings: Settings) -> Learning | None:
     if not (settings.learn and settings.reload and sys.platform == "linux"):
         return None
 
-    try:
-        directory = os.getcwd()
-    except OSError:
-        return None  # it is gone
+    directory = current_directory()
+
+    if directory is None:
+        return None
 
     return Learning(Memory(directory, settings.app, settings.preload))
 

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.cli import NoAppException, ScriptInfo, prepare_import
 from werkzeug.debug import DebuggedApplication
 
-from ..files import has_directory
+from ..files import current_directory
 from ..settings import Settings
 from .core import is_handshake, run_in_threads
 from .failures import ServerCrashed, app_frames, failed_app, outlive_exits
@@ -64,7 +64,7 @@ def _true_error(error: BaseException) -> BaseException:
     ):
         error = cause
 
-    if isinstance(error, FileNotFoundError) and not has_directory():
+    if isinstance(error, FileNotFoundError) and current_directory() is None:
         return NoAppException(
             "The directory that 'flask wsrun' was started in has been deleted. Start it"
             " again in one that exists."

@@ -18,7 +18,7 @@ import threading
 import typing as t
 import warnings
 
-from ..files import is_library
+from ..files import current_directory, is_library
 from ..import_steps import Step
 from ..serve.effects import Effects, Unrepeatable
 from ..serve.kept import Kept, environ_of
@@ -192,7 +192,7 @@ def _settings() -> dict[str, object]:
             signal.getsignal(number) for number in signal.valid_signals()
         ],
         "the locale": locale.setlocale(locale.LC_ALL),
-        "the current directory": _current_directory(),
+        "the current directory": current_directory(),
         "the file mode mask": mask,
         "the path of modules": [*sys.path],
         "the arguments of the command": [*sys.argv],
@@ -216,13 +216,6 @@ def _settings() -> dict[str, object]:
         ),
         "the timeout of sockets": socket.getdefaulttimeout(),
     }
-
-
-def _current_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:
-        return None  # it is gone
 
 
 def _set_environ(values: dict[str, str]) -> None:
