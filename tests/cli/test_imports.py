@@ -77,6 +77,24 @@ def test_entry_points_are_light() -> None:
     assert brought == {"flask_sockets_cli", *modules}
 
 
+def test_warm_process_is_started_before_the_rest_is_imported() -> None:
+    """It takes longer to start than the rest to be imported, meanwhile."""
+    brought = imported_by(
+        "import flask.cli\n"
+        "from flask_sockets_cli import interpreter\n"
+        "class Started(Exception): pass\n"
+        "def start_interpreter(*args): raise Started\n"
+        "interpreter.start_interpreter = start_interpreter\n"
+        "try:\n"
+        "    flask.cli.FlaskGroup().main(['wsrun', '--port', '0'])\n"
+        "except Started:\n"
+        "    print('started')\n"
+    )
+    assert "started" in brought
+    assert "flask_sockets_cli.supervisor" not in brought
+    assert "flask_sockets_cli.terminal" not in brought
+
+
 def test_package_brings_nothing_with_it() -> None:
     """The processes that serve can import it before anything is patched."""
     brought = imported_by("import flask_sockets_cli") - imported_by("")
